@@ -1,0 +1,4 @@
+//! The `cascade` command: the whole pipeline on one machine.
+
+pub mod cloud;
+pub mod vendor;

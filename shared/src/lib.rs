@@ -1,0 +1,3 @@
+//! What more than one collector needs.
+
+pub mod clock;
