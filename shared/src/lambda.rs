@@ -1,0 +1,299 @@
+//! A collector as a Lambda function: started once a process, called once an event.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_http_client::tls;
+use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info};
+
+use crate::clock::Clock;
+use crate::collector::{Call, Collector, handle};
+use crate::config::{CollectorSettings, ConfigError, Variables};
+use crate::entity::Entity;
+use crate::error_chain;
+use crate::jitter::Jitter;
+use crate::queue::sqs::SqsQueue;
+use crate::table::dynamodb::DynamoTable;
+use crate::telemetry::{self, Process};
+use crate::vendor::client::{ClientError, VendorClient};
+
+/// How often the SDK tries a request in all; with adaptive retries a throttled client slows down by itself.
+const SDK_TRIES: u32 = 8;
+
+/// How long one try of a request to AWS may take: well above a long poll.
+const SDK_TRY: Duration = Duration::from_secs(20);
+
+/// How long a connection to AWS may take to be made.
+const SDK_CONNECT: Duration = Duration::from_secs(3);
+
+/// The invocation's time where the runtime does not tell it: the functions' time-out.
+const DEFAULT_TIME: Duration = Duration::from_secs(900);
+
+/// The variables that Lambda sets, and that its runtime client cannot do without.
+const RUNTIME_VARIABLES: [&str; 4] = [
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+];
+
+/// What a collector is built from: everything that lives as long as the process does.
+pub struct Parts {
+    /// What every collector is told.
+    pub settings: CollectorSettings,
+    /// The vendor.
+    pub vendor: Arc<VendorClient>,
+    /// For the AWS clients.
+    pub aws: SdkConfig,
+    /// The machine's clock.
+    pub clock: Clock,
+    /// Random for real.
+    pub jitter: Jitter,
+}
+
+impl Parts {
+    /// The queue at `url`.
+    pub fn queue(&self, url: String) -> SqsQueue {
+        SqsQueue::new(aws_sdk_sqs::Client::new(&self.aws), url, self.jitter.clone())
+    }
+
+    /// This collector's table.
+    pub fn table(&self, entity: Entity) -> DynamoTable {
+        let client = aws_sdk_dynamodb::Client::new(&self.aws);
+        DynamoTable::new(client, self.settings.table.clone(), entity, self.jitter.clone())
+    }
+}
+
+/// Why a function does not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("the vendor's client cannot be built")]
+    Vendor(#[from] ClientError),
+    #[error(
+        "{0} is missing: this is a Lambda function, which Lambda, sam or cargo lambda starts; `cargo run` starts all of them here"
+    )]
+    NotInLambda(&'static str),
+    #[error("SIGTERM cannot be listened for")]
+    Signal(#[source] std::io::Error),
+}
+
+/// Runs a collector as a Lambda function until Lambda ends the process. `read` reads what only this collector is told,
+/// `build` puts it together.
+pub async fn run<C, S>(
+    read: impl FnOnce(&mut Variables<'_>) -> Option<S>,
+    build: impl FnOnce(S, Parts) -> C,
+) -> ExitCode
+where
+    C: Collector + 'static,
+{
+    let process = Process::from_env(C::NAME);
+    match start(&process, read, build).await {
+        Ok(function) => function.serve().await,
+        Err(failure) => {
+            telemetry::init(&process, tracing::level_filters::LevelFilter::INFO);
+            error!(reason = error_chain(&failure), "the function does not start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start<C: Collector, S>(
+    process: &Process,
+    read: impl FnOnce(&mut Variables<'_>) -> Option<S>,
+    build: impl FnOnce(S, Parts) -> C,
+) -> Result<Function<C>, StartError> {
+    let mut variables = Variables::of_process();
+    let own = read(&mut variables);
+    let settings = variables.collector();
+    let (own, settings) = variables.finish(own.zip(settings))?;
+    telemetry::init(process, settings.level);
+    if let Some(missing) = RUNTIME_VARIABLES
+        .into_iter()
+        .find(|name| std::env::var_os(name).is_none())
+    {
+        return Err(StartError::NotInLambda(missing));
+    }
+    let stop = stop_on_sigterm().map_err(StartError::Signal)?;
+    install_tls();
+    let clock = Clock::system();
+    let jitter = Jitter::random();
+    let vendor = VendorClient::new(settings.vendor.clone(), clock.clone(), jitter.clone())?;
+    let environment = settings.environment.clone();
+    let parts = Parts {
+        settings,
+        vendor: Arc::new(vendor),
+        aws: sdk_config(aws_config::defaults(BehaviorVersion::latest())).await,
+        clock: clock.clone(),
+        jitter,
+    };
+    Ok(Function {
+        collector: Arc::new(build(own, parts)),
+        clock,
+        process: process.clone(),
+        environment,
+        stop,
+        in_use: Arc::new(Semaphore::new(1)),
+    })
+}
+
+/// One TLS provider for the vendor and for AWS.
+pub fn install_tls() {
+    // An error says that there is one already: a second call, as a test or the command may make.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The configuration of all AWS clients, but for where AWS is and who is calling: that comes with `loader`.
+pub async fn sdk_config(loader: aws_config::ConfigLoader) -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https();
+    loader
+        .http_client(http)
+        .retry_config(RetryConfig::adaptive().with_max_attempts(SDK_TRIES))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(SDK_CONNECT)
+                .operation_attempt_timeout(SDK_TRY)
+                .build(),
+        )
+        .load()
+        .await
+}
+
+/// A token that SIGTERM cancels.
+fn stop_on_sigterm() -> std::io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        terminate.recv().await;
+        cancelled.cancel();
+    });
+    Ok(stop)
+}
+
+/// A function that has started.
+struct Function<C> {
+    collector: Arc<C>,
+    clock: Clock,
+    process: Process,
+    environment: String,
+    stop: CancellationToken,
+    /// Held while an event is handled.
+    in_use: Arc<Semaphore>,
+}
+
+impl<C: Collector + 'static> Function<C> {
+    async fn serve(self) -> ExitCode {
+        register_for_sigterm().await;
+        let (stop, in_use) = (self.stop.clone(), self.in_use.clone());
+        let function = Arc::new(self);
+        let handler = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+            let function = function.clone();
+            async move { function.invoke(event).await }
+        });
+        let stopped = async {
+            stop.cancelled().await;
+            // What is being handled hands back what it has not begun, and ends; then its answer is on its way.
+            let idle = in_use.acquire().await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(idle);
+        };
+        tokio::select! {
+            result = Runtime::new(handler).run() => match result {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => {
+                    error!(reason = failure.to_string(), "the runtime ended");
+                    ExitCode::FAILURE
+                }
+            },
+            () = stopped => {
+                info!("the function ends, as it was told to");
+                ExitCode::SUCCESS
+            }
+        }
+    }
+
+    async fn invoke(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Value, Diagnostic> {
+        let _in_use = self.in_use.acquire().await;
+        let (event, context) = event.into_parts();
+        let time_left = match context.deadline {
+            0 => DEFAULT_TIME,
+            _ => context.deadline().duration_since(SystemTime::now()).unwrap_or_default(),
+        };
+        let call = Call {
+            request_id: context.request_id.clone(),
+            now: self.clock.now(),
+            deadline: Instant::now() + time_left,
+            stop: self.stop.clone(),
+        };
+        let handled = handle(&*self.collector, event.get(), call).await;
+        let metrics = telemetry::embedded_metrics(
+            &self.process.function,
+            &self.environment,
+            &context.request_id,
+            handled.run_id,
+            &handled.counts,
+            self.clock.now(),
+        );
+        println!("{metrics}");
+        handled.answer.map_err(|failure| Diagnostic {
+            error_type: "InvocationError".to_owned(),
+            error_message: error_chain(&failure),
+        })
+    }
+}
+
+/// Registers as an extension that wants no events: without one, Lambda ends a function without SIGTERM. Whoever
+/// emulates Lambda may not know of extensions, and the function then goes on without.
+///
+/// Source: "Lambda Extensions API", AWS Lambda Developer Guide, and the graceful-shutdown sample it links to.
+async fn register_for_sigterm() {
+    let Ok(api) = std::env::var("AWS_LAMBDA_RUNTIME_API") else {
+        return;
+    };
+    let base = format!("http://{api}/2020-01-01/extension");
+    // No system proxy stands between a function and its runtime.
+    let Ok(http) = reqwest::Client::builder().no_proxy().build() else {
+        return;
+    };
+    let registered = http
+        .post(format!("{base}/register"))
+        .header("Lambda-Extension-Name", "cascade-graceful-shutdown")
+        .body(r#"{"events": []}"#)
+        .timeout(Duration::from_secs(1))
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status);
+    let id = match registered {
+        Ok(response) => response.headers().get("Lambda-Extension-Identifier").cloned(),
+        Err(failure) => {
+            debug!(
+                reason = error_chain(&failure),
+                "no extension registered, and so no SIGTERM from Lambda"
+            );
+            return;
+        }
+    };
+    if let Some(id) = id {
+        // Tells Lambda that the extension is ready, and then waits for an event that never comes.
+        tokio::spawn(
+            http.get(format!("{base}/event/next"))
+                .header("Lambda-Extension-Identifier", id)
+                .send(),
+        );
+    }
+}

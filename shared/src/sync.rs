@@ -1,0 +1,295 @@
+//! Brings a table in step with records: reads, compares, and writes what differs.
+
+use std::collections::HashMap;
+
+use futures::StreamExt;
+use tracing::{debug, warn};
+
+use crate::change::{Change, Row};
+use crate::entity::Entity;
+use crate::id::Id;
+use crate::record::{Key, Record, Rejection};
+use crate::run::is_last_modified;
+use crate::table::{MAX_READ, Table, TableError, Written};
+use crate::tally::Tally;
+use crate::vendor::answer::{Sketch, Unnamed};
+
+/// How many slices are in work at once.
+const SLICES_AT_ONCE: usize = 4;
+
+/// The bytes of JSON after which a slice ends, however few records it has.
+const SLICE_BYTES: usize = 1024 * 1024;
+
+/// How many rows of one slice are written at once.
+const WRITES_AT_ONCE: usize = 16;
+
+/// How often a row is compared anew because somebody else wrote it in between.
+const MAX_CONFLICTS: usize = 20;
+
+/// Brings a table in step with an answer's records, slice by slice, so that only a few of them are in memory as more
+/// than text. `parent` is the id that was asked for, `first_seen` what a sale without a branch is given.
+///
+/// # Errors
+/// If any of them could not be read or written. The others were.
+pub async fn sync(
+    table: &dyn Table,
+    sketches: Vec<Sketch<'_>>,
+    parent: Option<&Id>,
+    first_seen: Option<&Id>,
+    last_modified: &str,
+    tally: &Tally,
+) -> Result<(), TableError> {
+    let work: Vec<_> = slices(sketches)
+        .map(|slice| sync_slice(table, slice, parent, first_seen, last_modified, tally))
+        .collect();
+    all_of(work, SLICES_AT_ONCE).await
+}
+
+async fn sync_slice(
+    table: &dyn Table,
+    slice: Vec<Sketch<'_>>,
+    parent: Option<&Id>,
+    first_seen: Option<&Id>,
+    last_modified: &str,
+    tally: &Tally,
+) -> Result<(), TableError> {
+    let records = read_records(table.entity(), &slice, parent, first_seen, tally);
+    let rows = table
+        .read(records.iter().map(|record| record.key.clone()).collect())
+        .await?;
+    write_changes(table, records, rows, last_modified, tally).await
+}
+
+/// Does all of it, so many at once. The others go on where one fails; the first error is answered.
+async fn all_of(work: Vec<impl Future<Output = Result<(), TableError>>>, at_once: usize) -> Result<(), TableError> {
+    let results = futures::stream::iter(work).buffer_unordered(at_once);
+    results.fold(Ok(()), async |outcome, result| outcome.and(result)).await
+}
+
+/// Cuts an answer into slices, none of more records than can be read at once.
+pub fn slices(sketches: Vec<Sketch<'_>>) -> impl Iterator<Item = Vec<Sketch<'_>>> {
+    let mut rest = sketches.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let mut slice = Vec::new();
+        while slice.len() < MAX_READ
+            && let Some(next) = rest.next_if(|next| slice.is_empty() || bytes + next.raw.get().len() <= SLICE_BYTES)
+        {
+            bytes += next.raw.get().len();
+            slice.push(next);
+        }
+        (!slice.is_empty()).then_some(slice)
+    })
+}
+
+/// The records of a slice that can be stored; the others are logged and counted.
+pub fn read_records(
+    entity: Entity,
+    slice: &[Sketch<'_>],
+    parent: Option<&Id>,
+    first_seen: Option<&Id>,
+    tally: &Tally,
+) -> Vec<Record> {
+    let read = |sketch: &Sketch<'_>| match Record::from_json(entity, sketch.raw, parent, first_seen) {
+        Ok(record) => Some(record),
+        Err(rejection) => {
+            reject(sketch.id.as_str(), &rejection, tally);
+            None
+        }
+    };
+    slice.iter().filter_map(read).collect()
+}
+
+/// Compares records with the rows that were read for them, and writes those that differ. Counts what became of each.
+///
+/// # Errors
+/// If a write failed; others were done, and doing all again changes nothing that is already right.
+pub async fn write_changes(
+    table: &dyn Table,
+    records: Vec<Record>,
+    mut rows: HashMap<Key, Row>,
+    last_modified: &str,
+    tally: &Tally,
+) -> Result<(), TableError> {
+    let writes = records
+        .into_iter()
+        .map(|record| {
+            let row = rows.remove(&record.key);
+            write_change(table, record, row, last_modified, tally)
+        })
+        .collect();
+    all_of(writes, WRITES_AT_ONCE).await
+}
+
+async fn write_change(
+    table: &dyn Table,
+    record: Record,
+    mut row: Option<Row>,
+    last_modified: &str,
+    tally: &Tally,
+) -> Result<(), TableError> {
+    let entity = table.entity();
+    for _ in 0..MAX_CONFLICTS {
+        if is_later(row.as_ref(), last_modified) {
+            debug!(id = %record.key.id, "a later answer has been written already");
+            tally.count(|counts| counts.unchanged += 1);
+            return Ok(());
+        }
+        let change = Change::between(entity, row.as_ref(), &record);
+        if change == Change::Unchanged {
+            tally.count(|counts| counts.unchanged += 1);
+            return Ok(());
+        }
+        match table.write(&record.key, row.as_ref(), &change, last_modified).await? {
+            Written::Done => {
+                tally.count(|counts| match row {
+                    None => counts.inserted += 1,
+                    Some(_) => counts.updated += 1,
+                });
+                return Ok(());
+            }
+            Written::Changed(now) => row = now,
+            Written::Refused(reason) => {
+                reject(&record.key.id.to_string(), &Rejection::Refused(reason), tally);
+                return Ok(());
+            }
+        }
+    }
+    Err(TableError {
+        action: "keep a row still for long enough to write it",
+        source: format!(
+            "{} {} was written by others {MAX_CONFLICTS} times in between",
+            entity.name(),
+            record.key.id
+        )
+        .into(),
+    })
+}
+
+/// Whether a row was written from an answer that was fetched later.
+fn is_later(row: Option<&Row>, last_modified: &str) -> bool {
+    row.and_then(|row| row.last_modified.as_deref())
+        // What is no such time, somebody else has put there.
+        .is_some_and(|stored| is_last_modified(stored) && stored > last_modified)
+}
+
+/// Logs a record that has no usable id, by its place in the answer, and counts it.
+pub fn reject_unnamed(rejected: &Unnamed, tally: &Tally) {
+    reject(
+        &format!("number {} of the answer", rejected.place + 1),
+        &rejected.rejection,
+        tally,
+    );
+}
+
+/// Logs a record that cannot be stored, by its id, and counts it.
+pub fn reject(record: &str, rejection: &Rejection, tally: &Tally) {
+    warn!(record, reason = %rejection, "record rejected");
+    tally.count(|counts| counts.rejected += 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::memory::MemoryTable;
+    use crate::value::Value;
+    use crate::vendor::answer::distinct;
+
+    #[test]
+    fn slices_end_after_a_hundred_records_or_a_megabyte() {
+        let short: Vec<_> = (0..250).map(|id| format!(r#"{{"id": {id}}}"#)).collect();
+        let long: Vec<_> = (0..5)
+            .map(|id| format!(r#"{{"id": {id}, "text": "{}"}}"#, "x".repeat(400_000)))
+            .collect();
+        for (records, lengths) in [(short, vec![100, 100, 50]), (long, vec![2, 2, 1]), (vec![], vec![])] {
+            let records: Vec<_> = records.iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+            let (sketches, _) = distinct(Entity::Branch, records, None);
+            assert_eq!(slices(sketches).map(|slice| slice.len()).collect::<Vec<_>>(), lengths);
+        }
+    }
+
+    const EARLY: &str = "2026-11-21T01:00:00.000Z";
+    const NOW: &str = "2026-11-21T02:00:00.000Z";
+    const LATE: &str = "2026-11-21T03:00:00.000Z";
+
+    fn record(colour: &str, size: &str) -> Record {
+        let attributes = [("colour", colour), ("size", size)];
+        Record {
+            key: Key {
+                id: Id::new("1".to_owned()).unwrap(),
+                parent: None,
+            },
+            attributes: attributes
+                .map(|(name, value)| (name.to_owned(), Value::String(value.to_owned())))
+                .into(),
+            first_seen: None,
+        }
+    }
+
+    fn row(record: &Record, last_modified: &str) -> Row {
+        Row {
+            attributes: record.attributes.clone(),
+            last_modified: Some(last_modified.to_owned()),
+            ..Row::default()
+        }
+    }
+
+    async fn sync(table: &MemoryTable, record: Record) -> crate::tally::Counts {
+        let tally = Tally::default();
+        let rows = table.read(vec![record.key.clone()]).await.unwrap();
+        write_changes(table, vec![record], rows, NOW, &tally).await.unwrap();
+        tally.counts()
+    }
+
+    #[tokio::test]
+    async fn a_row_that_says_the_same_is_not_written() {
+        let table = MemoryTable::new(Entity::Branch);
+        assert_eq!(sync(&table, record("red", "1")).await.inserted, 1);
+        let counts = sync(&table, record("red", "1")).await;
+        assert_eq!((counts.unchanged, table.writes()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn an_earlier_answer_never_overwrites_a_later_one() {
+        let table = MemoryTable::new(Entity::Branch);
+        let stored = row(&record("blue", "2"), LATE);
+        table.put(record("", "").key, stored.clone());
+        assert_eq!(sync(&table, record("red", "1")).await.unchanged, 1);
+        assert_eq!(table.rows()[&record("", "").key], stored);
+    }
+
+    #[tokio::test]
+    async fn a_last_modified_that_is_no_time_keeps_nothing_from_being_written() {
+        let table = MemoryTable::new(Entity::Branch);
+        table.put(record("", "").key, row(&record("blue", "2"), "yesterday"));
+        assert_eq!(sync(&table, record("red", "1")).await.updated, 1);
+    }
+
+    #[tokio::test]
+    async fn a_later_answer_that_slips_in_before_the_write_stands() {
+        let table = MemoryTable::new(Entity::Branch);
+        let later = row(&record("blue", "2"), LATE);
+        table.put_before_next_write(record("", "").key, later.clone());
+        assert_eq!(sync(&table, record("red", "1")).await.unchanged, 1);
+        assert_eq!(table.rows()[&record("", "").key], later);
+    }
+
+    #[tokio::test]
+    async fn a_row_is_one_answers_record_even_if_an_earlier_one_slips_in_before_the_write() {
+        let table = MemoryTable::new(Entity::Branch);
+        table.put(record("", "").key, row(&record("red", "1"), EARLY));
+        // Compared with the row as read only the size differs; the other answer changes the colour in between.
+        let between = row(&record("blue", "1"), "2026-11-21T01:30:00.000Z");
+        table.put_before_next_write(record("", "").key, between);
+        assert_eq!(sync(&table, record("red", "2")).await.updated, 1);
+        assert_eq!(table.rows()[&record("", "").key], row(&record("red", "2"), NOW));
+    }
+
+    #[tokio::test]
+    async fn where_one_write_fails_the_call_fails() {
+        let table = MemoryTable::new(Entity::Branch);
+        table.fail_after(Some(0));
+        let result = write_changes(&table, vec![record("red", "1")], HashMap::new(), NOW, &Tally::default()).await;
+        assert_eq!(result.unwrap_err().to_string(), "DynamoDB did not write a row");
+    }
+}

@@ -1,0 +1,409 @@
+//! The tables on DynamoDB: the only module that knows its SDK.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
+use tokio::sync::Semaphore;
+
+use super::{Table, TableError, Written};
+use crate::change::{Change, Row};
+use crate::entity::{Entity, LAST_MODIFIED};
+use crate::id::Id;
+use crate::jitter::Jitter;
+use crate::number::Number;
+use crate::record::Key;
+use crate::value::Value;
+
+/// How many requests of this process are under way at one table at once.
+const REQUESTS_AT_ONCE: usize = 32;
+
+/// How often unprocessed keys are asked for again without any of them being answered before that is an error.
+const UNPROCESSED_TRIES: u32 = 8;
+
+/// The wait before unprocessed keys are asked for again; it doubles from try to try.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+
+/// How long an expression may be, and how many operators it may have. What is larger is written as a whole item.
+///
+/// Source: "Expression parameters", quotas in the Amazon DynamoDB Developer Guide.
+const MAX_EXPRESSION_BYTES: usize = 4096;
+const MAX_OPERATORS: usize = 300;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// One table of DynamoDB.
+pub struct DynamoTable {
+    client: Client,
+    name: String,
+    entity: Entity,
+    jitter: Jitter,
+    at_once: Semaphore,
+}
+
+impl DynamoTable {
+    /// The table `name`, which holds records of one kind.
+    pub fn new(client: Client, name: String, entity: Entity, jitter: Jitter) -> Self {
+        Self {
+            client,
+            name,
+            entity,
+            jitter,
+            at_once: Semaphore::new(REQUESTS_AT_ONCE),
+        }
+    }
+
+    fn key(&self, key: &Key) -> Item {
+        key.attributes(self.entity)
+            .map(|(name, id)| (name.to_owned(), AttributeValue::S(id.as_str().to_owned())))
+            .collect()
+    }
+
+    /// Key and row of an item; `None` if it has no key of the table's, which no item lacks.
+    fn row(&self, mut item: Item) -> Option<(Key, Row)> {
+        let id = take_id(&mut item, self.entity.partition_key())?;
+        let parent = match self.entity.sort_key() {
+            Some(name) => Some(take_id(&mut item, name)?),
+            None => None,
+        };
+        Some((Key { id, parent }, row(item)))
+    }
+
+    async fn put(&self, key: &Key, mut item: Item, seen: Option<&Row>) -> Result<Written, TableError> {
+        item.extend(self.key(key));
+        let mut put = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(item))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        put = match seen {
+            None => put
+                .condition_expression("attribute_not_exists(#key)")
+                .expression_attribute_names("#key", self.entity.partition_key()),
+            Some(seen) => {
+                let (condition, value) = as_seen(seen);
+                put.condition_expression(condition)
+                    .expression_attribute_names("#last_modified", LAST_MODIFIED)
+                    .expression_attribute_values(":seen", value)
+            }
+        };
+        let result = put.send().await;
+        self.written(result.map(drop), |error| match error {
+            aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(failed) => {
+                Some(failed.item.unwrap_or_default())
+            }
+            _ => None,
+        })
+    }
+
+    async fn update(&self, key: &Key, seen: &Row, update: Update, last_modified: &str) -> Result<Written, TableError> {
+        let (condition, seen) = as_seen(seen);
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .set_key(Some(self.key(key)))
+            .update_expression(update.expression)
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(update.names))
+            .set_expression_attribute_values(Some(update.values))
+            .expression_attribute_values(":now", AttributeValue::S(last_modified.to_owned()))
+            .expression_attribute_values(":seen", seen)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        self.written(result.map(drop), |error| match error {
+            aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(failed) => {
+                Some(failed.item.unwrap_or_default())
+            }
+            _ => None,
+        })
+    }
+
+    /// What a write's result means; `failed_condition` gives the item that stood in its way, if that was the error.
+    fn written<E, R>(
+        &self,
+        result: Result<(), SdkError<E, R>>,
+        failed_condition: impl FnOnce(E) -> Option<Item>,
+    ) -> Result<Written, TableError>
+    where
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+        R: std::fmt::Debug + Send + Sync + 'static,
+    {
+        match result {
+            Ok(()) => Ok(Written::Done),
+            // About this item alone: the table, its key and the expressions are the same for all.
+            Err(SdkError::ServiceError(error)) if error.err().code() == Some("ValidationException") => Ok(
+                Written::Refused(error.err().message().unwrap_or("without a reason").to_owned()),
+            ),
+            Err(SdkError::ServiceError(error)) if error.err().code() == Some("ConditionalCheckFailedException") => {
+                let item = failed_condition(error.into_err()).unwrap_or_default();
+                Ok(Written::Changed(self.row(item).map(|(_, row)| row)))
+            }
+            Err(error) => Err(failed("write a row", error)),
+        }
+    }
+
+    async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.at_once.acquire().await.ok()
+    }
+}
+
+#[async_trait]
+impl Table for DynamoTable {
+    fn entity(&self) -> Entity {
+        self.entity
+    }
+
+    async fn read(&self, keys: Vec<Key>) -> Result<HashMap<Key, Row>, TableError> {
+        let _turn = self.turn().await;
+        let mut rows = HashMap::with_capacity(keys.len());
+        let mut wanted: Vec<_> = keys.iter().map(|key| self.key(key)).collect();
+        let mut tries = 0;
+        while !wanted.is_empty() {
+            let asked = wanted.len();
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(wanted))
+                // An old reading could make a change look like none.
+                .consistent_read(true)
+                .build()
+                .map_err(|error| failed_with("accept keys", error))?;
+            let answer = self
+                .client
+                .batch_get_item()
+                .request_items(&self.name, request)
+                .send()
+                .await
+                .map_err(|error| failed("read rows", error))?;
+            let items = answer.responses.unwrap_or_default().into_values().flatten();
+            rows.extend(items.filter_map(|item| self.row(item)));
+            wanted = answer
+                .unprocessed_keys
+                .unwrap_or_default()
+                .into_values()
+                .flat_map(|keys| keys.keys)
+                .collect();
+            if wanted.is_empty() {
+                break;
+            }
+            tries = if wanted.len() < asked { 1 } else { tries + 1 };
+            if tries >= UNPROCESSED_TRIES {
+                return Err(failed_with(
+                    "read rows",
+                    format!("{} keys stayed unprocessed", wanted.len()),
+                ));
+            }
+            tokio::time::sleep(self.jitter.around(FIRST_BACKOFF * 2u32.pow(tries))).await;
+        }
+        Ok(rows)
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        seen: Option<&Row>,
+        change: &Change,
+        last_modified: &str,
+    ) -> Result<Written, TableError> {
+        let _turn = self.turn().await;
+        match (change, seen) {
+            (Change::Unchanged, _) => Ok(Written::Done),
+            (Change::Update { set, remove }, Some(seen)) => {
+                let update = Update::new(set, remove);
+                if update.operators <= MAX_OPERATORS && update.expression.len() <= MAX_EXPRESSION_BYTES {
+                    return self.update(key, seen, update, last_modified).await;
+                }
+                let after = change.apply(Some(seen), last_modified);
+                self.put(key, item(&after), Some(seen)).await
+            }
+            (Change::Insert(_) | Change::Update { .. }, _) => {
+                let after = change.apply(None, last_modified);
+                self.put(key, item(&after), seen).await
+            }
+        }
+    }
+}
+
+/// An update's expression.
+struct Update {
+    expression: String,
+    names: HashMap<String, String>,
+    values: Item,
+    operators: usize,
+}
+
+impl Update {
+    fn new(set: &BTreeMap<String, Value>, remove: &BTreeSet<String>) -> Self {
+        let mut expression = "SET #last_modified = :now".to_owned();
+        let mut names = HashMap::from([("#last_modified".to_owned(), LAST_MODIFIED.to_owned())]);
+        let mut values = HashMap::new();
+        for (place, (name, value)) in set.iter().enumerate() {
+            expression.push_str(&format!(", #s{place} = :s{place}"));
+            names.insert(format!("#s{place}"), name.clone());
+            values.insert(format!(":s{place}"), to_attribute(value));
+        }
+        for (place, name) in remove.iter().enumerate() {
+            expression.push_str(if place == 0 { " REMOVE " } else { ", " });
+            expression.push_str(&format!("#r{place}"));
+            names.insert(format!("#r{place}"), name.clone());
+        }
+        Self {
+            expression,
+            names,
+            values,
+            operators: 1 + set.len() + remove.len(),
+        }
+    }
+}
+
+/// The condition that a row is as it was seen, and the value it needs. Every write sets `last_modified`, so that a row
+/// with the same one is the same.
+fn as_seen(seen: &Row) -> (&'static str, AttributeValue) {
+    match &seen.last_modified {
+        Some(last_modified) => ("#last_modified = :seen", AttributeValue::S(last_modified.clone())),
+        None => (
+            "NOT attribute_type(#last_modified, :seen)",
+            AttributeValue::S("S".to_owned()),
+        ),
+    }
+}
+
+fn take_id(item: &mut Item, name: &str) -> Option<Id> {
+    match item.remove(name)? {
+        AttributeValue::S(id) => Id::new(id).ok(),
+        _ => None,
+    }
+}
+
+fn row(item: Item) -> Row {
+    let mut row = Row::default();
+    for (name, attribute) in item {
+        match (name.as_str(), attribute) {
+            (LAST_MODIFIED, AttributeValue::S(last_modified)) => row.last_modified = Some(last_modified),
+            (LAST_MODIFIED, _) => {}
+            (_, attribute) => match from_attribute(attribute) {
+                Some(value) => {
+                    row.attributes.insert(name, value);
+                }
+                None => {
+                    row.foreign.insert(name);
+                }
+            },
+        }
+    }
+    row
+}
+
+fn item(row: &Row) -> Item {
+    let attributes = row
+        .attributes
+        .iter()
+        .map(|(name, value)| (name.clone(), to_attribute(value)));
+    let last_modified = row
+        .last_modified
+        .clone()
+        .map(|time| (LAST_MODIFIED.to_owned(), AttributeValue::S(time)));
+    attributes.chain(last_modified).collect()
+}
+
+fn to_attribute(value: &Value) -> AttributeValue {
+    match value {
+        Value::Null => AttributeValue::Null(true),
+        Value::Bool(flag) => AttributeValue::Bool(*flag),
+        Value::Number(number) => AttributeValue::N(number.to_string()),
+        Value::String(text) => AttributeValue::S(text.clone()),
+        Value::Array(elements) => AttributeValue::L(elements.iter().map(to_attribute).collect()),
+        Value::Object(members) => AttributeValue::M(
+            members
+                .iter()
+                .map(|(name, value)| (name.clone(), to_attribute(value)))
+                .collect(),
+        ),
+    }
+}
+
+/// The value, or `None` if it is, or holds, one of a type that JSON does not have.
+fn from_attribute(attribute: AttributeValue) -> Option<Value> {
+    Some(match attribute {
+        AttributeValue::Null(_) => Value::Null,
+        AttributeValue::Bool(flag) => Value::Bool(flag),
+        AttributeValue::N(number) => Value::Number(Number::parse(&number).ok()?),
+        AttributeValue::S(text) => Value::String(text),
+        AttributeValue::L(elements) => Value::Array(elements.into_iter().map(from_attribute).collect::<Option<_>>()?),
+        AttributeValue::M(members) => Value::Object(
+            members
+                .into_iter()
+                .map(|(name, value)| Some((name, from_attribute(value)?)))
+                .collect::<Option<_>>()?,
+        ),
+        // Sets, binary, and whatever DynamoDB comes to have.
+        _ => return None,
+    })
+}
+
+fn failed<E, R>(action: &'static str, error: SdkError<E, R>) -> TableError
+where
+    E: std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    // The SDK's own Display says no more than "service error".
+    failed_with(action, DisplayErrorContext(error).to_string())
+}
+
+fn failed_with(action: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TableError {
+    TableError {
+        action,
+        source: source.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::tests::any_json;
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    #[test]
+    fn types_that_json_does_not_have_are_foreign() {
+        let set = AttributeValue::Ss(vec!["a".to_owned()]);
+        let nested = AttributeValue::L(vec![AttributeValue::Null(true), set.clone()]);
+        let item = HashMap::from([
+            ("set".to_owned(), set),
+            ("nested".to_owned(), nested),
+            ("text".to_owned(), AttributeValue::S("a".to_owned())),
+            (LAST_MODIFIED.to_owned(), AttributeValue::N("7".to_owned())),
+        ]);
+        let row = row(item);
+        assert_eq!(row.foreign, ["nested", "set"].map(str::to_owned).into());
+        assert_eq!(row.attributes.into_keys().collect::<Vec<_>>(), ["text"]);
+        assert_eq!(row.last_modified, None);
+    }
+
+    #[test]
+    fn an_update_names_each_attribute_once() {
+        let set = BTreeMap::from([("a.b".to_owned(), Value::Null), ("c".to_owned(), Value::Bool(true))]);
+        let update = Update::new(&set, &["d", "e"].map(str::to_owned).into());
+        assert_eq!(
+            update.expression,
+            "SET #last_modified = :now, #s0 = :s0, #s1 = :s1 REMOVE #r0, #r1"
+        );
+        assert_eq!((update.names.len(), update.values.len(), update.operators), (5, 2, 5));
+        assert_eq!(update.names["#s0"], "a.b");
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_comes_back_from_dynamodbs_types_as_it_was(json in any_json()) {
+            let text = json.to_string();
+            let raw: &RawValue = serde_json::from_str(&text).unwrap();
+            let value = Value::from_json(raw).unwrap();
+            prop_assert_eq!(from_attribute(to_attribute(&value)), Some(value));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What one invocation did, counted as it happens.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+/// Counts that everything in an invocation shares. What is counted stays counted, even if the work it was part of is
+/// broken off.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<Counts>);
+
+impl Tally {
+    /// Counts: `tally.count(|counts| counts.inserted += 1)`.
+    pub fn count(&self, count: impl FnOnce(&mut Counts)) {
+        count(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What has been counted so far.
+    pub fn counts(&self) -> Counts {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An invocation's counts, as they stand in its answer, its summary line and its metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Requests sent to the vendor, retries and pages included.
+    pub api_calls: u64,
+    /// Rows that were not there before.
+    pub inserted: u64,
+    /// Rows of which something was changed.
+    pub updated: u64,
+    /// Records that cost no write.
+    pub unchanged: u64,
+    /// Sales outside the lookback.
+    pub skipped: u64,
+    /// Records that cannot be stored.
+    pub rejected: u64,
+    /// Messages sent onward, one an id.
+    pub enqueued: u64,
+    /// Messages left in the queue for another try.
+    pub failed: u64,
+    /// Messages worked through.
+    pub done: u64,
+    /// Messages handed on for want of quota, which uses up none of their tries.
+    pub deferred: u64,
+    /// Messages received and handed back unbegun, or broken off because the function was told to stop.
+    pub handed_back: u64,
+    /// Messages sent to the dead-letter queue.
+    pub dead_lettered: u64,
+    /// Requests that the vendor answered with 429.
+    pub api_throttles: u64,
+    /// Milliseconds that requests waited for the quota, added up over requests that waited at the same time.
+    pub quota_wait_ms: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.api_calls += other.api_calls;
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.skipped += other.skipped;
+        self.rejected += other.rejected;
+        self.enqueued += other.enqueued;
+        self.failed += other.failed;
+        self.done += other.done;
+        self.deferred += other.deferred;
+        self.handed_back += other.handed_back;
+        self.dead_lettered += other.dead_lettered;
+        self.api_throttles += other.api_throttles;
+        self.quota_wait_ms += other.quota_wait_ms;
+    }
+}

@@ -1,0 +1,103 @@
+//! The vendor's API: what is asked, what is answered, and what can go wrong.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use time::UtcDateTime;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::id::Id;
+use crate::invocation::Invocation;
+
+pub mod answer;
+pub mod client;
+pub mod link;
+pub mod quota;
+pub mod retry_after;
+
+/// A question to the vendor (the contract's section 1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// `/branches?branch=…`
+    Branch(String),
+    /// `/employees?branchID=…`
+    Employees(Id),
+    /// `/sales?employeeID=…`
+    Sales(Id),
+}
+
+impl Query {
+    /// Path, name and value of the query's one parameter.
+    pub fn parts(&self) -> (&'static str, &'static str, &str) {
+        match self {
+            Self::Branch(name) => ("branches", "branch", name),
+            Self::Employees(branch_id) => ("employees", "branchID", branch_id.as_str()),
+            Self::Sales(employee_id) => ("sales", "employeeID", employee_id.as_str()),
+        }
+    }
+}
+
+/// A complete answer: all its pages, each of them a JSON object without an error.
+#[derive(Debug)]
+pub struct Answer {
+    /// The pages' bodies, in order.
+    pub pages: Vec<Bytes>,
+    /// When it was asked for: the vendor's data is at least as new as that.
+    pub fetched_at: UtcDateTime,
+    /// Held while a large body is in memory, so that there is only one of them.
+    pub(crate) _memory: Option<OwnedSemaphorePermit>,
+}
+
+impl Answer {
+    /// An answer of one page.
+    pub fn of(body: impl Into<Bytes>, fetched_at: UtcDateTime) -> Self {
+        Self {
+            pages: vec![body.into()],
+            fetched_at,
+            _memory: None,
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// There is no place within the quota before the time given: no failure, only a wait.
+    #[error("the vendor's quota has no place for {} s", wait.as_secs_f64().ceil())]
+    Quota {
+        /// How long until there may be one.
+        wait: Duration,
+    },
+    /// It failed, and failed again, in a way that may pass.
+    #[error("{reason}, after {tries} tries")]
+    Transient {
+        /// What the last try ended in.
+        reason: String,
+        /// How many there were.
+        tries: u32,
+    },
+    /// It failed in a way that no further try can mend.
+    #[error("{0}")]
+    Permanent(String),
+    /// The invocation's time ended first.
+    #[error("the invocation's time was over before the vendor answered")]
+    OutOfTime,
+}
+
+/// The vendor, within its quota.
+#[async_trait]
+pub trait Vendor: Send + Sync {
+    /// Asks, with as many tries as make sense, and waits for the quota until `quota_until` at the latest.
+    ///
+    /// # Errors
+    /// If there is no complete answer; each kind of [`FetchError`] has a consequence of its own.
+    async fn fetch(&self, query: &Query, invocation: &Invocation, quota_until: Instant) -> Result<Answer, FetchError>;
+
+    /// The time that the quota gives one request.
+    fn pace(&self) -> Duration;
+
+    /// The longest that one request can take.
+    fn time_out(&self) -> Duration;
+}
