@@ -1,1 +1,216 @@
+//! The branch collector: asks the vendor for each branch, writes what changed, and sends each branch's id on.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use shared::collector::{Collector, InvocationError};
+use shared::entity::Entity;
+use shared::event::{BranchCall, Event};
+use shared::id::Id;
+use shared::invocation::Invocation;
+use shared::message::EmployeeMessage;
+use shared::queue::{Message, Outbox};
+use shared::run::{RunId, last_modified};
+use shared::sync::{reject_unnamed, sync};
+use shared::table::Table;
+use shared::vendor::answer::{Shape, distinct, records};
+use shared::vendor::{Query, Vendor};
+use shared::work::WorkError;
+use tracing::{Instrument, error, info_span, warn};
+
+/// The branches that are collected where the event names none (the contract's section 2).
+pub const DEFAULT_BRANCHES: [&str; 13] = [
+    "Scranton",
+    "Akron",
+    "Buffalo",
+    "Rochester",
+    "Syracuse",
+    "Utica",
+    "Binghamton",
+    "Albany",
+    "Nashua",
+    "Pittsfield",
+    "Stamford",
+    "Yonkers",
+    "New York",
+];
+
+/// How many branches are in work at once. The quota paces them; this only keeps a slow answer from holding up the rest.
+const BRANCHES_AT_ONCE: usize = 8;
+
+/// The branch collector.
+pub struct BranchCollector {
+    /// Whom to ask.
+    pub vendor: Arc<dyn Vendor>,
+    /// Where branches are written.
+    pub table: Arc<dyn Table>,
+    /// Where their ids are sent.
+    pub employee_queue: Arc<dyn Outbox>,
+}
+
+impl BranchCollector {
+    /// Collects branches by name, or all of them. Where one fails the others go on.
+    async fn collect(&self, mut names: Vec<String>, invocation: &Invocation) -> Result<(), InvocationError> {
+        if names.is_empty() {
+            names = DEFAULT_BRANCHES.map(str::to_owned).into();
+        }
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        let all = names.len();
+        let sent = Mutex::new(HashSet::new());
+        let work: Vec<_> = names
+            .into_iter()
+            .map(|name| self.collect_branch(name, &sent, invocation))
+            .collect();
+        let results: Vec<_> = futures::stream::iter(work)
+            .buffer_unordered(BRANCHES_AT_ONCE)
+            .collect()
+            .await;
+        let mut failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        failed.sort();
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(InvocationError::Branches { failed, all })
+        }
+    }
+
+    /// Collects one branch; an error is its name and the reason.
+    async fn collect_branch(
+        &self,
+        name: String,
+        sent: &Mutex<HashSet<Id>>,
+        invocation: &Invocation,
+    ) -> Result<(), String> {
+        let span = info_span!("branch", branch_name = name);
+        async {
+            let work = self.sync_branch(&name, sent, invocation);
+            let result = invocation
+                .within_time(work)
+                .await
+                .unwrap_or_else(|out_of_time| Err(out_of_time.into()));
+            result.map_err(|failure| {
+                error!(reason = %failure, "branch failed");
+                format!("{name}: {failure}")
+            })
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn sync_branch(
+        &self,
+        name: &str,
+        sent: &Mutex<HashSet<Id>>,
+        invocation: &Invocation,
+    ) -> Result<(), WorkError> {
+        let answer = self
+            .vendor
+            .fetch(&Query::Branch(name.to_owned()), invocation, invocation.work_until)
+            .await?;
+        let (sketches, unnamed) = distinct(Entity::Branch, records(&answer.pages, Shape::List)?, None);
+        if sketches.is_empty() && unnamed.is_empty() {
+            warn!("the vendor knows no branch of this name");
+        }
+        unnamed
+            .iter()
+            .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
+        let ids: Vec<_> = sketches.iter().map(|sketch| sketch.id.clone()).collect();
+        sync(
+            &*self.table,
+            sketches,
+            None,
+            None,
+            &last_modified(answer.fetched_at),
+            &invocation.tally,
+        )
+        .await?;
+
+        // Two names can lead to one branch; its employees are asked for once.
+        let new: Vec<_> = {
+            let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            ids.into_iter().filter(|id| !sent.contains(id)).collect()
+        };
+        let message = |id: &Id| {
+            let message = EmployeeMessage {
+                branch_id: id.clone(),
+                run_id: Some(invocation.run_id),
+            };
+            serde_json::json!(message).to_string()
+        };
+        self.employee_queue
+            .send(new.iter().map(message).collect(), Duration::ZERO)
+            .await?;
+        invocation.tally.count(|counts| counts.enqueued += new.len() as u64);
+        sent.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
+        Ok(())
+    }
+
+    /// Does what one record of the dead-letter queue asks for: its body is an event.
+    async fn redo(&self, message: &Message, invocation: &Invocation) -> Result<(), InvocationError> {
+        let (names, run_id) = match Event::<BranchCall>::from_json(&message.body)? {
+            Event::Schedule { run_id } => (Vec::new(), run_id),
+            Event::Direct(call) => (call.branches, call.run_id),
+            Event::Records(messages) => {
+                // An event of records whose invocation failed as a whole holds events, too.
+                let mut result = Ok(());
+                for message in messages {
+                    result = result.and(Box::pin(self.redo(&message, invocation)).await);
+                }
+                return result;
+            }
+        };
+        // Counted with the invocation, but of the run that the event belongs to.
+        let redone = Invocation {
+            run_id: run_id.unwrap_or(invocation.run_id),
+            work_until: invocation.work_until,
+            stop: invocation.stop.clone(),
+            tally: Default::default(),
+        };
+        let span = info_span!("event", message_id = message.id, run_id = %redone.run_id);
+        let result = self.collect(names, &redone).instrument(span).await;
+        invocation.tally.count(|counts| *counts += redone.tally.counts());
+        result
+    }
+}
+
+#[async_trait]
+impl Collector for BranchCollector {
+    type Call = BranchCall;
+
+    const NAME: &'static str = "branch-collector";
+
+    fn run_id(call: &BranchCall) -> Option<RunId> {
+        call.run_id
+    }
+
+    async fn scheduled(&self, invocation: &Invocation) -> Result<(), InvocationError> {
+        self.collect(Vec::new(), invocation).await
+    }
+
+    async fn direct(&self, call: BranchCall, invocation: &Invocation) -> Result<(), InvocationError> {
+        self.collect(call.branches, invocation).await
+    }
+
+    async fn records(&self, messages: Vec<Message>, invocation: &Invocation) -> Vec<String> {
+        let mut failed = Vec::new();
+        for message in messages {
+            match self.redo(&message, invocation).await {
+                Ok(()) => invocation.tally.count(|counts| counts.done += 1),
+                Err(failure) => {
+                    error!(
+                        message_id = message.id,
+                        reason = shared::error_chain(&failure),
+                        "event failed again"
+                    );
+                    invocation.tally.count(|counts| counts.failed += 1);
+                    failed.push(message.id);
+                }
+            }
+        }
+        failed
+    }
+}
