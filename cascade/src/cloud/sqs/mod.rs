@@ -2,7 +2,7 @@
 //!
 //! FIFO queues are refused, permissions and encryption are not enforced, counts are exact and not approximate, and a
 //! queue's name can be used again as soon as the queue is deleted. The rest is meant to be as on AWS;
-//! `cascade/tests/cloud.rs` compares it with a second implementation.
+//! `cascade/tests/cloud/conformance.rs` compares it with a second implementation.
 
 mod error;
 pub(super) mod messages;

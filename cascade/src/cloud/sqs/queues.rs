@@ -357,7 +357,10 @@ fn redrive_policy(text: &str) -> Result<RedrivePolicy, SqsError> {
 }
 
 /// A column that holds JSON which this module wrote.
-pub(in crate::cloud) fn json_column<T: serde::de::DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+pub(in crate::cloud) fn json_column<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    index: usize,
+) -> rusqlite::Result<T> {
     let text = row.get_ref(index)?.as_str()?;
     serde_json::from_str(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error)))
