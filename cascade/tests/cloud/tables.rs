@@ -1,0 +1,207 @@
+//! DynamoDB through the cloud's port, and what is provisioned in it.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeysAndAttributes, PutRequest, ReturnValuesOnConditionCheckFailure, StreamViewType, WriteRequest,
+};
+use aws_sdk_sqs::types::QueueAttributeName;
+
+fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn number(value: &str) -> AttributeValue {
+    AttributeValue::N(value.into())
+}
+
+#[tokio::test]
+async fn an_environment_is_provisioned_as_the_contract_says_and_only_once() {
+    let (cloud, _clock) = crate::cloud().await;
+    // when
+    let first = cloud.provision("dev").await.expect("provisioned");
+    let second = cloud.provision("dev").await.expect("provisioned again");
+    // then
+    assert_eq!(first, second);
+    let tables = Client::new(&cloud.sdk_config());
+    for (table, keys) in [
+        ("branch-dev", vec!["branch_id"]),
+        ("salesperson-dev", vec!["employee_id", "branch_id"]),
+        ("sale-dev", vec!["sale_id", "employee_id"]),
+    ] {
+        let description = tables.describe_table().table_name(table).send().await.expect("a table");
+        let description = description.table().expect("a table");
+        let schema: Vec<_> = description
+            .key_schema()
+            .iter()
+            .map(|key| key.attribute_name())
+            .collect();
+        assert_eq!(schema, keys);
+        let stream = description.stream_specification().expect("a stream");
+        assert_eq!(stream.stream_view_type(), Some(&StreamViewType::NewImage));
+    }
+    let queues = aws_sdk_sqs::Client::new(&cloud.sdk_config());
+    let listed = queues.list_queues().send().await.expect("a list");
+    let mut names: Vec<_> = listed
+        .queue_urls()
+        .iter()
+        .filter_map(|url| url.rsplit('/').next())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "branch-function-dead-letter-queue-dev",
+            "employee-function-dead-letter-queue-dev",
+            "employee-queue-dev",
+            "employee-workload-dead-letter-queue-dev",
+            "sale-function-dead-letter-queue-dev",
+            "sale-queue-dev",
+            "sale-workload-dead-letter-queue-dev",
+        ]
+    );
+    let attribute = async |url: &str, name: QueueAttributeName| {
+        let get = queues
+            .get_queue_attributes()
+            .queue_url(url)
+            .attribute_names(name.clone());
+        let attributes = get.send().await.expect("attributes").attributes;
+        attributes
+            .and_then(|mut attributes| attributes.remove(&name))
+            .unwrap_or_default()
+    };
+    let policy = attribute(&first.sale_queue_url, QueueAttributeName::RedrivePolicy).await;
+    let policy: serde_json::Value = serde_json::from_str(&policy).expect("JSON");
+    assert_eq!(policy["maxReceiveCount"], 10);
+    assert_eq!(
+        policy["deadLetterTargetArn"],
+        "arn:aws:sqs:us-east-1:000000000000:sale-workload-dead-letter-queue-dev"
+    );
+    assert_eq!(
+        attribute(&first.sale_queue_url, QueueAttributeName::VisibilityTimeout).await,
+        "900"
+    );
+    assert_eq!(
+        attribute(
+            &first.sale_dead_letter_queue_url,
+            QueueAttributeName::MessageRetentionPeriod
+        )
+        .await,
+        "1209600"
+    );
+}
+
+#[tokio::test]
+async fn an_environment_whose_name_cannot_be_used_is_refused_by_name() {
+    let (cloud, _clock) = crate::cloud().await;
+    let error = cloud.provision("no good").await.expect_err("refused");
+    assert!(error.to_string().contains("no good"), "{error}");
+}
+
+#[tokio::test]
+async fn a_conditional_write_that_fails_returns_what_is_stored() {
+    let (cloud, _clock) = crate::cloud().await;
+    let table = cloud.provision("dev").await.expect("provisioned").branch_table;
+    let tables = Client::new(&cloud.sdk_config());
+    let update = |at: &str| {
+        tables
+            .update_item()
+            .table_name(&table)
+            .key("branch_id", text("1"))
+            .update_expression("SET last_modified = :at")
+            .condition_expression("attribute_not_exists(last_modified) OR last_modified < :at")
+            .expression_attribute_values(":at", text(at))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+    };
+    update("2026-11-21T01:00:00.000Z").await.expect("the first write");
+    let error = update("2026-11-21T00:59:59.999Z").await.expect_err("an earlier fetch");
+    let UpdateItemError::ConditionalCheckFailedException(failed) = error.into_service_error() else {
+        panic!("another error than a failed condition");
+    };
+    let stored = failed.item().expect("the item");
+    assert_eq!(stored["last_modified"], text("2026-11-21T01:00:00.000Z"));
+    assert_eq!(cloud.requests()["DynamoDB.UpdateItem"], 2);
+}
+
+#[tokio::test]
+async fn numbers_are_exact_and_normalised() {
+    let (cloud, _clock) = crate::cloud().await;
+    let table = cloud.provision("dev").await.expect("provisioned").branch_table;
+    let tables = Client::new(&cloud.sdk_config());
+    let digits = "12345678901234567890123456789012345678";
+    for (written, read) in [("1.10", "1.1"), ("1e2", "100"), ("-0", "0"), (digits, digits)] {
+        let put = tables.put_item().table_name(&table).item("branch_id", text("1"));
+        put.item("n", number(written)).send().await.expect("written");
+        let get = tables.get_item().table_name(&table).key("branch_id", text("1"));
+        let item = get.send().await.expect("read").item.expect("an item");
+        assert_eq!(item["n"], number(read), "{written}");
+    }
+    let put = tables.put_item().table_name(&table).item("branch_id", text("1"));
+    let refused = put.item("n", number(&format!("{digits}9"))).send().await;
+    assert!(refused.is_err(), "39 digits were taken");
+}
+
+#[tokio::test]
+async fn requests_and_answers_of_fifteen_megabytes_pass_and_a_hundred_keys_are_read_at_once() {
+    let (cloud, _clock) = crate::cloud().await;
+    let table = cloud.provision("dev").await.expect("provisioned").branch_table;
+    let tables = Client::new(&cloud.sdk_config());
+    // 399 KB as an item, and half as much again as JSON, where each quotation mark takes two bytes.
+    let filling = "\"x".repeat(199_500);
+    for batch in 0..4 {
+        let writes = (0..25).map(|index| {
+            let id = (batch * 25 + index).to_string();
+            let put = PutRequest::builder().item("branch_id", text(id));
+            // Most of the items in one request, to come near the limit on its body.
+            let put = put.item("filling", text(if batch == 0 { &filling } else { "x" }));
+            WriteRequest::builder()
+                .put_request(put.build().expect("an item"))
+                .build()
+        });
+        let write = tables.batch_write_item().request_items(&table, writes.collect());
+        let answer = write.send().await.expect("written");
+        assert!(answer.unprocessed_items().is_none_or(HashMap::is_empty));
+    }
+    let read = async |ids: std::ops::Range<u32>| {
+        let keys = ids.map(|id| HashMap::from([("branch_id".to_owned(), text(id.to_string()))]));
+        let keys = KeysAndAttributes::builder().set_keys(Some(keys.collect())).build();
+        let get = tables.batch_get_item().request_items(&table, keys.expect("keys"));
+        let answer = get.send().await.expect("read");
+        assert!(answer.unprocessed_keys().is_none_or(HashMap::is_empty));
+        answer
+            .responses
+            .and_then(|mut tables| tables.remove(&table))
+            .unwrap_or_default()
+    };
+    let large = read(0..25).await;
+    assert_eq!(large.len(), 25);
+    assert!(large.iter().all(|item| item["filling"] == text(&filling)));
+    let update = tables
+        .update_item()
+        .table_name(&table)
+        .update_expression("REMOVE filling");
+    for id in 0..25 {
+        let update = update.clone().key("branch_id", text(id.to_string()));
+        update.send().await.expect("updated");
+    }
+    assert_eq!(read(0..100).await.len(), 100);
+}
+
+#[tokio::test]
+async fn a_request_for_none_of_the_services_is_told_what_is_here() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (cloud, _clock) = crate::cloud().await;
+    let address = cloud.endpoint().replace("http://", "");
+    let mut connection = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    connection.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.expect("answered");
+    assert!(
+        answer.starts_with("HTTP/1.1 404") && answer.contains("AWS_ENDPOINT_URL"),
+        "{answer}"
+    );
+}
