@@ -69,6 +69,9 @@ fn host(file: Option<&str>, ready: &mpsc::Sender<Result<SocketAddr, CloudError>>
             Some(file) => Database::new(file),
             None => Database::memory(),
         };
+        // What it calls the end of a bulk load sets `synchronous=NORMAL`, as our own file has it: without, each write
+        // waits for the disk, which only a power cut would give a reason for.
+        let database = database.and_then(|database| database.disable_bulk_loading().map(|()| database));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .thread_name("dynamodb")

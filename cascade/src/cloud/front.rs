@@ -171,6 +171,6 @@ fn unreadable(error: &axum::Error) -> Response {
 
 fn unknown() -> Response {
     let text = "This is Cascade's embedded cloud: DynamoDB, DynamoDB Streams, SQS and SNS for AWS SDKs and the AWS CLI. \
-                Set AWS_ENDPOINT_URL to this address.\n";
+                Set AWS_ENDPOINT_URL to this address (version 1 of the AWS CLI: give it as --endpoint-url).\n";
     (StatusCode::NOT_FOUND, text).into_response()
 }

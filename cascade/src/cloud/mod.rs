@@ -1,6 +1,7 @@
 //! The embedded cloud: DynamoDB, SQS and SNS on one loopback port, for the AWS SDKs and the AWS CLI as they are.
 //!
-//! `AWS_ENDPOINT_URL` is all that a client needs to come here instead of to AWS. DynamoDB is dynoxide; SQS and SNS are
+//! `AWS_ENDPOINT_URL` is all that a client needs to come here instead of to AWS; only version 1 of the AWS CLI overrides
+//! it for SQS, goes to AWS, and needs `--endpoint-url` on every command. DynamoDB is dynoxide; SQS and SNS are
 //! our own, and no larger than what the pipeline and those who look at it need. All is kept in files, and what was
 //! acknowledged survives the death of the process.
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior, ffi};
 
 /// One SQLite database, used from blocking threads only so that no async worker waits for the disk.
 ///
@@ -52,7 +52,7 @@ impl Store {
             Ok(result) => result,
             Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
             // The runtime is shutting down and never started the work.
-            Err(_) => Err(rusqlite::Error::ExecuteReturnedResults.into()),
+            Err(_) => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None).into()),
         }
     }
 
