@@ -1,4 +1,7 @@
 //! The `cascade` command: the whole pipeline on one machine.
 
 pub mod cloud;
+pub mod commands;
+pub mod pipeline;
+pub mod state;
 pub mod vendor;

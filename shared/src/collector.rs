@@ -1,5 +1,7 @@
 //! A collector as its callers see it: an event goes in, an answer comes out.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use aws_lambda_events::event::sqs::SqsBatchResponse;
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use crate::event::{DirectCall, Event, UnknownEvent};
 use crate::invocation::Invocation;
 use crate::queue::{Message, QueueError};
 use crate::run::RunId;
-use crate::tally::Counts;
+use crate::tally::{Counts, Tally};
 use crate::work::WorkError;
 
 /// A collector.
@@ -91,6 +93,11 @@ pub struct Handled {
 
 /// Handles an event: tells it by its shape, does the work, logs the invocation's summary.
 pub async fn handle<C: Collector>(collector: &C, event: &str, call: Call) -> Handled {
+    handle_in_view(collector, event, call, Arc::default()).await
+}
+
+/// Handles an event as [`handle`] does, and counts in `tally`, where somebody can watch.
+pub async fn handle_in_view<C: Collector>(collector: &C, event: &str, call: Call, tally: Arc<Tally>) -> Handled {
     let span = info_span!(
         "invocation",
         request_id = call.request_id,
@@ -113,7 +120,10 @@ pub async fn handle<C: Collector>(collector: &C, event: &str, call: Call) -> Han
             Event::Direct(call) => C::run_id(call),
             Event::Records(_) => None,
         };
-        let invocation = Invocation::new(run_id, call.now, call.deadline, call.stop);
+        let invocation = Invocation {
+            tally,
+            ..Invocation::new(run_id, call.now, call.deadline, call.stop)
+        };
         tracing::Span::current().record("run_id", tracing::field::display(invocation.run_id));
         let answer = match event {
             Event::Schedule { .. } => collector.scheduled(&invocation).await.map(|()| summary(&invocation)),

@@ -1,5 +1,6 @@
 //! One invocation of a collector: its run, its time, its counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::UtcDateTime;
@@ -25,7 +26,7 @@ pub struct Invocation {
     /// Cancelled when the function is told to stop (SIGTERM).
     pub stop: CancellationToken,
     /// What it did.
-    pub tally: Tally,
+    pub tally: Arc<Tally>,
 }
 
 impl Invocation {
@@ -35,7 +36,7 @@ impl Invocation {
             run_id: run_id.unwrap_or_else(|| RunId::scheduled_for(now)),
             work_until: deadline.checked_sub(SETTLING_TIME).unwrap_or(deadline),
             stop,
-            tally: Tally::default(),
+            tally: Arc::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Counts that everything in an invocation shares. What is counted stays counted, even if the work it was part of is
 /// broken off.
@@ -22,7 +22,7 @@ impl Tally {
 }
 
 /// An invocation's counts, as they stand in its answer, its summary line and its metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Requests sent to the vendor, retries and pages included.
     pub api_calls: u64,

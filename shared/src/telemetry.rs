@@ -38,10 +38,18 @@ impl Process {
 /// Writes the process's log lines to its standard output, from `level` on. The fields of an event and of the spans
 /// around it stand at the top of the object; of a field that several of them have, the innermost one.
 pub fn init(process: &Process, level: LevelFilter) {
+    init_with_writer(process, level, std::io::stdout);
+}
+
+/// Writes the process's log lines to `writer`, as [`init`] does to the standard output.
+pub fn init_with_writer<W>(process: &Process, level: LevelFilter, writer: W)
+where
+    W: for<'writer> tracing_subscriber::fmt::MakeWriter<'writer> + Send + Sync + 'static,
+{
     // A second call, as a test may make, leaves the first one's subscriber in place.
     let _ = tracing_subscriber::registry()
         .with(level)
-        .with(layer(process, std::io::stdout))
+        .with(layer(process, writer))
         .try_init();
 }
 

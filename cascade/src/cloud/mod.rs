@@ -34,6 +34,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use front::Services;
 pub use provision::Provisioned;
 pub use sns::Mail;
+pub use sqs::OLDEST_MESSAGE;
 use sqs::Sqs;
 use store::Store;
 
@@ -191,14 +192,7 @@ impl Cloud {
 
     /// What SDK clients need to come here; the credentials in it open nothing anywhere.
     pub fn sdk_config(&self) -> SdkConfig {
-        let credentials = Credentials::new("cascade", "cascade", None, None, "embedded cloud");
-        SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::from_static(REGION))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .endpoint_url(&self.endpoint)
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build()
+        sdk_config_for(&self.endpoint)
     }
 
     /// How often each operation was asked for since the start, such as `DynamoDB.UpdateItem` or `SQS.ReceiveMessage`.
@@ -234,6 +228,18 @@ impl Cloud {
         drop(self.lock);
         flushed
     }
+}
+
+/// What SDK clients need to come to the embedded cloud at `endpoint`, which another process may be running.
+pub fn sdk_config_for(endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::new("cascade", "cascade", None, None, "embedded cloud");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static(REGION))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .endpoint_url(endpoint)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build()
 }
 
 /// Makes the directory and takes its lock, which ends with the process at the latest.

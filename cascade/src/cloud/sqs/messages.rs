@@ -596,6 +596,14 @@ pub(super) fn counts(transaction: &Transaction<'_>, queue: &Queue, now: i64) -> 
         .collect())
 }
 
+/// The age of a queue's oldest message in seconds; `None` if it has no message.
+pub(super) fn oldest_seconds(transaction: &Transaction<'_>, queue: &Queue, now: i64) -> rusqlite::Result<Option<i64>> {
+    let sent_at: Option<i64> = transaction
+        .prepare_cached("SELECT min(sent_at) FROM messages WHERE queue = ?")?
+        .query_row([queue.id], |row| row.get(0))?;
+    Ok(sent_at.map(|sent_at| (now - sent_at).max(0) / 1000))
+}
+
 /// Deletes all messages of a queue.
 pub(super) fn purge(transaction: &Transaction<'_>, queue: &Queue) -> rusqlite::Result<()> {
     transaction.execute("DELETE FROM messages WHERE queue = ?", [queue.id])?;

@@ -9,6 +9,8 @@ pub(super) mod messages;
 mod moves;
 pub(super) mod queues;
 
+pub use queues::OLDEST_MESSAGE;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -372,6 +374,11 @@ impl Sqs {
             let mut attributes = queue.described();
             attributes.append(&mut messages::counts(transaction, &queue, now)?);
             attributes.retain(|name, _| names.iter().any(|wanted| wanted == "All" || wanted == name));
+            if names.iter().any(|name| name == queues::OLDEST_MESSAGE)
+                && let Some(seconds) = messages::oldest_seconds(transaction, &queue, now)?
+            {
+                attributes.insert(queues::OLDEST_MESSAGE.to_owned(), seconds.to_string());
+            }
             Ok(attributes)
         };
         let attributes = self.on_queue(request.queue_url, read).await?;

@@ -72,6 +72,10 @@ const KEPT: [&str; 4] = [
     "SqsManagedSseEnabled",
 ];
 
+/// An attribute of the embedded queues alone, told only to who asks for it by name: the age of the oldest message in
+/// seconds. On AWS that is a metric of CloudWatch's, by this name.
+pub const OLDEST_MESSAGE: &str = "ApproximateAgeOfOldestMessage";
+
 /// Attributes that SQS computes; they can be asked for but not set.
 const COMPUTED: [&str; 6] = [
     "ApproximateNumberOfMessages",
@@ -290,7 +294,7 @@ pub(super) fn check_attributes(transaction: &Transaction<'_>, attributes: &Attri
 pub(super) fn check_attribute_name(name: &str) -> Result<(), SqsError> {
     let known = SETTINGS.iter().map(|setting| setting.name).chain(KEPT).chain(COMPUTED);
     if known
-        .chain(["All", "RedrivePolicy", "RedriveAllowPolicy"])
+        .chain(["All", "RedrivePolicy", "RedriveAllowPolicy", OLDEST_MESSAGE])
         .any(|k| k == name)
     {
         return Ok(());

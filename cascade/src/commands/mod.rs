@@ -1,0 +1,59 @@
+//! The subcommands, a module each.
+
+pub mod run;
+pub mod status;
+pub mod up;
+pub mod vendor;
+
+mod progress;
+mod report;
+pub mod session;
+
+use thiserror::Error;
+
+use crate::cloud::CloudError;
+use crate::pipeline::DepthError;
+use crate::state::StateError;
+use crate::vendor::{FaultsError, VendorError};
+
+/// Why a command could not be carried out.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The embedded cloud.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    /// The simulated vendor.
+    #[error(transparent)]
+    Vendor(#[from] VendorError),
+    /// The faults asked of it.
+    #[error(transparent)]
+    Faults(#[from] FaultsError),
+    /// What is remembered between two calls.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A queue.
+    #[error(transparent)]
+    Depth(#[from] DepthError),
+    /// The vendor's client.
+    #[error(transparent)]
+    Client(#[from] shared::vendor::client::ClientError),
+    /// The vendor's key, in the environment.
+    #[error("API_KEY cannot stand in an HTTP header; set it to the vendor's key, or leave it unset")]
+    ApiKey,
+    /// A service that was asked for something.
+    #[error("could not {action}: {reason}")]
+    Service {
+        /// What was asked of it.
+        action: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A file or the terminal.
+    #[error("could not {action}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,277 @@
+//! What a run came to, as a table and a few sentences.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroU32;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+use crate::pipeline::{RunOutcome, Stage};
+use crate::vendor::{Changes, Stats};
+
+/// What a run asked of the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Writes {
+    /// BatchGetItem requests, of up to 100 rows each.
+    reads: u64,
+    /// PutItem requests: new rows.
+    puts: u64,
+    /// UpdateItem requests: rows of which something changed.
+    updates: u64,
+}
+
+impl Writes {
+    /// What came in between two counts of the cloud's requests.
+    pub(super) fn between(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Self {
+        let count = |operation: &str| {
+            let of = |requests: &BTreeMap<String, u64>| requests.get(operation).copied().unwrap_or_default();
+            of(after) - of(before)
+        };
+        Self {
+            reads: count("DynamoDB.BatchGetItem"),
+            puts: count("DynamoDB.PutItem"),
+            updates: count("DynamoDB.UpdateItem"),
+        }
+    }
+}
+
+/// What a run came to, from every side.
+#[derive(Debug, Serialize)]
+pub(super) struct RunReport {
+    /// Whether it was the first on these tables.
+    pub(super) first: bool,
+    pub(super) outcome: RunOutcome,
+    /// The fewest requests that it can be done with.
+    pub(super) least_requests: u64,
+    pub(super) quota: NonZeroU32,
+    /// What the simulated vendor saw.
+    pub(super) vendor: Option<Stats>,
+    /// What changed in the simulated world since the run before.
+    pub(super) changes: Option<Changes>,
+    pub(super) writes: Writes,
+    /// Where the log lines are.
+    pub(super) log: String,
+    /// Whether the user ended it.
+    pub(super) interrupted: bool,
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = &self.outcome;
+        let total = outcome.total();
+        let first = if self.first { ", the first load" } else { "" };
+        writeln!(f, "Run {}{first}", outcome.run_id)?;
+        if let Some(news) = self.changes.filter(|_| !self.first).and_then(describe_changes) {
+            writeln!(f, "At the vendor since the last run: {news}.")?;
+        }
+        writeln!(f)?;
+        writeln!(f, "{}", self.records())?;
+        writeln!(f)?;
+
+        let sent: u64 = outcome.stages.values().map(|counts| counts.enqueued).sum();
+        let left: u64 = outcome.left.values().map(|depth| depth.all()).sum();
+        let mut facts = Facts::default();
+        facts.add(
+            "messages",
+            format!(
+                "{} sent, {} done, {} dead-lettered, {} left in the queues",
+                grouped(sent),
+                grouped(total.done),
+                grouped(total.dead_lettered),
+                grouped(left)
+            ),
+        );
+        let retried = total.failed + total.deferred + total.handed_back;
+        if retried > 0 {
+            facts.add(
+                "",
+                format!(
+                    "{} tries failed and came again, {} waited for quota, {} were handed back",
+                    total.failed, total.deferred, total.handed_back
+                ),
+            );
+        }
+        facts.add(
+            "vendor",
+            format!(
+                "{} requests, {} is the least possible; {} answered 429",
+                grouped(total.api_calls),
+                grouped(self.least_requests),
+                total.api_throttles
+            ),
+        );
+        if let Some(vendor) = &self.vendor {
+            facts.add(
+                "",
+                format!(
+                    "{} in the busiest minute, {} allowed",
+                    vendor.busiest_minute, self.quota
+                ),
+            );
+            if !vendor.faults.is_empty() {
+                let faults: Vec<_> = vendor
+                    .faults
+                    .iter()
+                    .map(|(fault, count)| format!("{count} {fault}"))
+                    .collect();
+                facts.add("", format!("faults it was told to make: {}", faults.join(", ")));
+            }
+        }
+        facts.add(
+            "DynamoDB",
+            format!(
+                "{} rows written ({} puts, {} updates), {} batch reads",
+                grouped(self.writes.puts + self.writes.updates),
+                grouped(self.writes.puts),
+                grouped(self.writes.updates),
+                grouped(self.writes.reads)
+            ),
+        );
+        let skipped = match outcome.skipped_seconds {
+            0 => String::new(),
+            seconds => format!(", and {seconds} s of waiting skipped on the simulated clock"),
+        };
+        facts.add("time", format!("{:.1} s{skipped}", outcome.seconds));
+        write!(f, "{facts}")?;
+        writeln!(f)?;
+        self.verdict(f)
+    }
+}
+
+impl RunReport {
+    fn records(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        table.set_header(["", "inserted", "updated", "unchanged", "skipped", "rejected"]);
+        for stage in Stage::ALL {
+            let counts = self.outcome.stage(stage);
+            let row = [
+                counts.inserted,
+                counts.updated,
+                counts.unchanged,
+                counts.skipped,
+                counts.rejected,
+            ]
+            .map(grouped);
+            table.add_row(std::iter::once(stage.name().to_owned()).chain(row));
+        }
+        table
+            .column_iter_mut()
+            .skip(1)
+            .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        table
+    }
+
+    /// Whether all is done, and if not, what is left and where to look.
+    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = &self.outcome;
+        let total = outcome.total();
+        if outcome.is_complete() {
+            if total.unchanged > 0 {
+                write!(f, "{} unchanged records cost no write. ", grouped(total.unchanged))?;
+            }
+            if total.rejected > 0 {
+                write!(
+                    f,
+                    "{} records were rejected; {} says which and why. ",
+                    total.rejected, self.log
+                )?;
+            }
+            return writeln!(f, "Complete: every message is done.");
+        }
+        let why = if self.interrupted {
+            "it was interrupted"
+        } else {
+            "not every message is done"
+        };
+        writeln!(f, "Incomplete: {why}.")?;
+        for error in &outcome.errors {
+            writeln!(f, "  {error}")?;
+        }
+        for (queue, depth) in outcome.left.iter().filter(|(_, depth)| depth.all() > 0) {
+            writeln!(
+                f,
+                "  {} messages are left in {queue}; the next run takes them up.",
+                depth.all()
+            )?;
+        }
+        for (queue, letters) in outcome.dead_letters.iter().filter(|(_, letters)| **letters > 0) {
+            writeln!(f, "  {letters} messages are in {queue}; each carries its reason.")?;
+        }
+        writeln!(f, "The log says more: {}", self.log)
+    }
+}
+
+/// Lines with a name before each.
+#[derive(Default)]
+struct Facts(Vec<(&'static str, String)>);
+
+impl Facts {
+    fn add(&mut self, name: &'static str, fact: String) {
+        self.0.push((name, fact));
+    }
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|(name, fact)| writeln!(f, " {name:<13} {fact}"))
+    }
+}
+
+fn describe_changes(changes: Changes) -> Option<String> {
+    let kinds = [
+        (changes.new_sales, "new sales"),
+        (changes.late_sales + changes.late_after_transfer, "published late"),
+        (changes.corrected_sales, "corrected"),
+        (changes.deleted_sales, "deleted"),
+        (changes.hires, "hires"),
+        (changes.transfers, "transfers"),
+        (changes.departures, "departures"),
+    ];
+    let news: Vec<_> = kinds
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, kind)| format!("{count} {kind}"))
+        .collect();
+    (!news.is_empty()).then(|| news.join(", "))
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(String::from_utf8_lossy)
+        .collect();
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_their_thousands_apart() {
+        assert_eq!(
+            [0, 999, 1000, 5_200_130].map(grouped),
+            ["0", "999", "1,000", "5,200,130"]
+        );
+    }
+
+    #[test]
+    fn changes_name_only_what_happened() {
+        let changes = Changes {
+            new_sales: 3,
+            transfers: 1,
+            ..Changes::default()
+        };
+        assert_eq!(describe_changes(changes).unwrap(), "3 new sales, 1 transfers");
+        assert_eq!(describe_changes(Changes::default()), None);
+    }
+}

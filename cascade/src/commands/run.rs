@@ -1,0 +1,135 @@
+//! `cascade run`: hourly runs of the whole pipeline, here.
+
+use std::num::NonZeroU32;
+
+use branches::DEFAULT_BRANCHES;
+use clap::Args;
+use serde_json::json;
+use shared::run::RunId;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::CommandError;
+use super::progress::Progress;
+use super::report::{RunReport, Writes};
+use super::session::{Ports, Session, SessionArgs};
+use crate::pipeline::View;
+use crate::state::{Source, next_hour};
+
+/// Run the pipeline for an hour: every branch, every salesperson, every sale, within the vendor's quota
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Hourly runs, one after the other; the simulated vendor's clock moves on an hour with each
+    #[arg(long, value_name = "N", default_value = "1")]
+    hours: NonZeroU32,
+    /// Leave the simulated vendor's clock where the last run left it: nothing has changed there
+    #[arg(long, conflicts_with = "vendor")]
+    frozen: bool,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs, prints what came of it, and answers whether every message was done.
+///
+/// # Errors
+/// If the cloud, the vendor or the state cannot be used.
+pub async fn run(args: RunArgs) -> Result<bool, CommandError> {
+    let mut session = Session::start(&args.session, args.frozen, Ports::default()).await?;
+    let stop = session.stop.clone();
+    tokio::spawn(async move {
+        interrupted().await;
+        stop.cancel();
+    });
+    if !args.json {
+        let vendor = if session.vendor.is_some() {
+            "a simulated vendor"
+        } else {
+            "the vendor"
+        };
+        eprintln!(
+            "Collecting from {vendor} at {}, {} requests a minute.\n",
+            session.vendor_url, session.quota
+        );
+    }
+    let mut reports = Vec::new();
+    for hour in 0..args.hours.get() {
+        if hour > 0 {
+            move_to_next_hour(&mut session)?;
+        }
+        let report = run_once(&mut session, args.json).await?;
+        if !args.json {
+            println!("{report}");
+        }
+        let goes_on = report.outcome.is_complete() && !session.stop.is_cancelled();
+        reports.push(report);
+        if !goes_on {
+            break;
+        }
+    }
+    let complete =
+        reports.len() == args.hours.get() as usize && reports.iter().all(|report| report.outcome.is_complete());
+    if args.json {
+        println!("{:#}", json!({ "complete": complete, "runs": reports }));
+    }
+    session.shutdown().await?;
+    Ok(complete)
+}
+
+/// The simulated world's next hour. With a real vendor, hours pass by themselves: the next run is begun at once.
+fn move_to_next_hour(session: &mut Session) -> Result<(), CommandError> {
+    if let Source::Simulated(_) = session.state.source {
+        let now = session.clock.now();
+        session.clock.advance((next_hour(now) - now).unsigned_abs());
+        session.cloud.time_moved();
+        session.state.reach(session.clock.now())?;
+    }
+    Ok(())
+}
+
+async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, CommandError> {
+    let run_id = RunId::scheduled_for(session.clock.now());
+    let view = View::default();
+    let asked_before = session.vendor.as_ref().map_or(0, |vendor| vendor.stats().requests);
+    let changes_before = session.vendor.as_ref().map(|vendor| vendor.world().changes());
+    let cloud_before = session.cloud.requests();
+    let outcome = {
+        let progress = Progress::new(quiet, session.quota, DEFAULT_BRANCHES.len());
+        let running = session.pipeline.run(run_id, &view, || session.cloud.time_moved());
+        progress.watch(&view, running).await?
+    };
+    let first = session.state.last_run.is_none();
+    session.state.last_run = Some(outcome.clone());
+    session.state.reach(session.clock.now())?;
+    Ok(RunReport {
+        first,
+        least_requests: outcome.least_requests(DEFAULT_BRANCHES.len()),
+        quota: session.quota,
+        vendor: session.vendor.as_ref().map(|vendor| vendor.stats_since(asked_before)),
+        changes: session
+            .vendor
+            .as_ref()
+            .zip(changes_before)
+            .map(|(vendor, before)| vendor.world().changes().since(before)),
+        writes: Writes::between(&cloud_before, &session.cloud.requests()),
+        log: session.log.display().to_string(),
+        interrupted: session.stop.is_cancelled(),
+        outcome,
+    })
+}
+
+/// Returns once the user ends the command (Ctrl-C), or somebody else does (SIGTERM).
+pub(super) async fn interrupted() {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(reason = %error, "SIGTERM cannot be listened for");
+            return tokio::signal::ctrl_c().await.unwrap_or_default();
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

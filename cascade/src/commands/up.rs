@@ -1,0 +1,193 @@
+//! `cascade up`: the cloud, the vendor and the schedule, until Ctrl-C.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use shared::run::RunId;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::CommandError;
+use super::run::interrupted;
+use super::session::{Ports, Session, SessionArgs};
+use crate::pipeline::{Stage, View};
+use crate::state::next_hour;
+
+/// Keep the cloud, the vendor and the schedule running on fixed ports, until Ctrl-C
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// How many times faster than the clock on the wall the hours and minutes of the schedule pass
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "vendor")]
+    speed: NonZeroU32,
+    /// The cloud's port on 127.0.0.1
+    #[arg(long, value_name = "N", default_value_t = 8700)]
+    port: u16,
+    /// The simulated vendor's port on 127.0.0.1
+    #[arg(long, value_name = "N", default_value_t = 8701)]
+    vendor_port: u16,
+    /// Offer the cloud and the vendor without running the collectors
+    #[arg(long)]
+    no_schedule: bool,
+}
+
+/// The schedule of the two collectors that poll.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How often a hurried clock is moved on.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Runs until Ctrl-C.
+///
+/// # Errors
+/// If the cloud, the vendor or the state cannot be used.
+pub async fn up(args: UpArgs) -> Result<(), CommandError> {
+    let ports = Ports {
+        cloud: args.port,
+        vendor: args.vendor_port,
+    };
+    let mut session = Session::start(&args.session, false, ports).await?;
+    let endpoint = session.cloud.endpoint();
+    println!(
+        "The cloud is at {endpoint}, the vendor at {}, {} requests a minute.",
+        session.vendor_url, session.quota
+    );
+    println!("To look in with the AWS CLI:\n");
+    println!(
+        "  export AWS_ACCESS_KEY_ID=cascade AWS_SECRET_ACCESS_KEY=cascade AWS_REGION=us-east-1 AWS_ENDPOINT_URL={endpoint}"
+    );
+    println!(
+        "  aws --endpoint-url {endpoint} dynamodb scan --table-name {} --max-items 3\n",
+        session.places.branch_table
+    );
+    println!(
+        "`cascade status` counts rows and messages, {} has the log. Ctrl-C ends all.\n",
+        session.log.display()
+    );
+
+    let stop = session.stop.clone();
+    if args.no_schedule {
+        interrupted().await;
+    } else {
+        let view = View::default();
+        let running = async {
+            tokio::join!(
+                hourly(&session, &view),
+                every_minute(&session, &view, Stage::Salespersons, args.speed),
+                every_minute(&session, &view, Stage::Sales, args.speed),
+                hurry(&session, args.speed),
+            )
+        };
+        tokio::pin!(running);
+        tokio::select! {
+            () = interrupted() => {}
+            _ = &mut running => {}
+        }
+        eprintln!("Ending: messages that are not begun go back to their queues.");
+        stop.cancel();
+        running.await;
+    }
+    session.state.reach(session.clock.now())?;
+    session.shutdown().await
+}
+
+/// The branch collector at the start and at every full hour by the session's clock.
+async fn hourly(session: &Session, view: &View) {
+    let mut due = session.clock.now();
+    while wait_until(session, due).await {
+        let run_id = RunId::scheduled_for(due);
+        let event = json!({ "run_id": run_id.to_string() }).to_string();
+        let handled = session.pipeline.invoke(Stage::Branches, &event, view).await;
+        match handled.answer {
+            Ok(_) => println!("{run_id}  {}  {}", Stage::Branches.name(), describe(&handled.counts)),
+            Err(failure) => println!("{run_id}  {}  failed: {failure}", Stage::Branches.name()),
+        }
+        due = next_hour(due);
+    }
+}
+
+/// Waits until the session's clock shows `due`; `false` if all is to end before.
+async fn wait_until(session: &Session, due: time::UtcDateTime) -> bool {
+    let mut ticks = interval(TICK);
+    while session.clock.now() < due {
+        tokio::select! {
+            () = session.stop.cancelled() => return false,
+            _ = ticks.tick() => {}
+        }
+    }
+    !session.stop.is_cancelled()
+}
+
+async fn every_minute(session: &Session, view: &View, stage: Stage, speed: NonZeroU32) {
+    let minute = (MINUTE / speed.get()).max(Duration::from_secs(1));
+    let mut next = Instant::now();
+    while !session.stop.is_cancelled() {
+        tokio::select! {
+            () = session.stop.cancelled() => return,
+            () = sleep_until(next) => {}
+        }
+        next += minute;
+        // As with a function's reserved concurrency, a poll that is still running holds up the next one.
+        let event = json!({ "run_id": RunId::scheduled_for(session.clock.now()).to_string() }).to_string();
+        let handled = session.pipeline.invoke(stage, &event, view).await;
+        let counts = handled.counts;
+        match handled.answer {
+            Err(failure) => println!(
+                "{}  {}  failed: {failure}",
+                RunId::scheduled_for(session.clock.now()),
+                stage.name()
+            ),
+            Ok(_) if counts == Default::default() => {}
+            Ok(_) => println!(
+                "{}  {}  {}",
+                RunId::scheduled_for(session.clock.now()),
+                stage.name(),
+                describe(&counts)
+            ),
+        }
+        next = next.max(Instant::now());
+    }
+}
+
+/// Moves a simulated clock on, so that it runs `speed` times as fast.
+async fn hurry(session: &Session, speed: NonZeroU32) {
+    let extra = TICK * (speed.get() - 1);
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    loop {
+        tokio::select! {
+            () = session.stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if !extra.is_zero() && session.clock.advance(extra) {
+            session.cloud.time_moved();
+        }
+    }
+}
+
+fn describe(counts: &shared::tally::Counts) -> String {
+    let kinds = [
+        (counts.inserted, "inserted"),
+        (counts.updated, "updated"),
+        (counts.unchanged, "unchanged"),
+        (counts.skipped, "skipped"),
+        (counts.rejected, "rejected"),
+        (counts.enqueued, "sent on"),
+        (counts.failed, "failed"),
+        (counts.deferred, "deferred"),
+        (counts.dead_lettered, "dead-lettered"),
+        (counts.api_calls, "requests"),
+    ];
+    let said: Vec<_> = kinds
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, kind)| format!("{count} {kind}"))
+        .collect();
+    if said.is_empty() {
+        "nothing to do".to_owned()
+    } else {
+        said.join(", ")
+    }
+}
