@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcDateTime};
 
 use crate::pipeline::RunOutcome;
+use crate::vendor::Changes;
 
 const FILE: &str = "state.json";
 
@@ -61,6 +62,9 @@ pub struct Simulation {
     /// How late it was when the last run began, or its clock was last moved on; `None` before the first one.
     #[serde(with = "rfc3339::option")]
     pub reached: Option<UtcDateTime>,
+    /// What had happened there when the last run ended.
+    #[serde(default)]
+    pub changes: Changes,
 }
 
 /// What the user wants of the simulated world; what is absent is as it was, or has its default.
@@ -139,6 +143,7 @@ impl Wish {
             sales: self.sales.unwrap_or(base.sales),
             start: self.start.unwrap_or(base.start),
             reached: None,
+            changes: Changes::default(),
         }
     }
 }
@@ -172,6 +177,7 @@ impl State {
             sales: DEFAULT_SALES,
             start: this_hour(UtcDateTime::now()),
             reached: None,
+            changes: Changes::default(),
         };
         match Self::load(data)? {
             None => Ok(Self::new(data, Source::Simulated(wish.granted(&default)))),

@@ -92,7 +92,6 @@ async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, Comma
     let run_id = RunId::scheduled_for(session.clock.now());
     let view = View::default();
     let asked_before = session.vendor.as_ref().map_or(0, |vendor| vendor.stats().requests);
-    let changes_before = session.vendor.as_ref().map(|vendor| vendor.world().changes());
     let cloud_before = session.cloud.requests();
     let outcome = {
         let progress = Progress::new(quiet, session.quota, DEFAULT_BRANCHES.len());
@@ -100,6 +99,14 @@ async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, Comma
         progress.watch(&view, running).await?
     };
     let first = session.state.last_run.is_none();
+    let changes = match (&session.vendor, &mut session.state.source) {
+        (Some(vendor), Source::Simulated(simulation)) => {
+            let now = vendor.world().changes();
+            let before = std::mem::replace(&mut simulation.changes, now);
+            Some(now.since(before))
+        }
+        _ => None,
+    };
     session.state.last_run = Some(outcome.clone());
     session.state.reach(session.clock.now())?;
     Ok(RunReport {
@@ -107,11 +114,7 @@ async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, Comma
         least_requests: outcome.least_requests(DEFAULT_BRANCHES.len()),
         quota: session.quota,
         vendor: session.vendor.as_ref().map(|vendor| vendor.stats_since(asked_before)),
-        changes: session
-            .vendor
-            .as_ref()
-            .zip(changes_before)
-            .map(|(vendor, before)| vendor.world().changes().since(before)),
+        changes,
         writes: Writes::between(&cloud_before, &session.cloud.requests()),
         log: session.log.display().to_string(),
         interrupted: session.stop.is_cancelled(),

@@ -9,7 +9,7 @@ use time::UtcDateTime;
 use super::CommandError;
 use super::session::{DEFAULT_QUOTA, WorldArgs, vendor_options};
 use crate::state::{DEFAULT_SALES, DEFAULT_SALESPERSONS, DEFAULT_SEED, Simulation, this_hour};
-use crate::vendor::{VendorOptions, VendorServer};
+use crate::vendor::{Changes, VendorOptions, VendorServer};
 
 /// Run the simulated vendor alone, until Ctrl-C
 #[derive(Debug, Args)]
@@ -39,6 +39,7 @@ pub async fn vendor(args: VendorArgs) -> Result<(), CommandError> {
         sales: args.world.sales.unwrap_or(DEFAULT_SALES),
         start: args.world.start.unwrap_or(this_hour(now)),
         reached: None,
+        changes: Changes::default(),
     };
     let clock = Clock::starting_at(args.world.start.unwrap_or(now));
     let options = VendorOptions {
