@@ -150,6 +150,7 @@ impl Drop for Progress {
         if let Display::Bars { stages, requests } = &self.display {
             stages.iter().for_each(ProgressBar::abandon);
             requests.finish_and_clear();
+            eprintln!();
         }
     }
 }
@@ -157,7 +158,7 @@ impl Drop for Progress {
 fn bars() -> Display {
     let all = MultiProgress::new();
     // The templates are fixed, and have been seen to work.
-    let style = ProgressStyle::with_template("{prefix:>13} {bar:40.cyan/dim} {pos:>5}/{len}")
+    let style = ProgressStyle::with_template("{prefix:>13} {bar:40.cyan/dim} {pos:>5}/{len} {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━━─");
     let stages =

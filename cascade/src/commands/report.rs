@@ -64,7 +64,7 @@ impl fmt::Display for RunReport {
         let first = if self.first { ", the first load" } else { "" };
         writeln!(f, "Run {}{first}", outcome.run_id)?;
         if let Some(news) = self.changes.filter(|_| !self.first).and_then(describe_changes) {
-            writeln!(f, "At the vendor since the last run: {news}.")?;
+            writeln!(f, "The vendor's clock has moved on since the last run: {news}.")?;
         }
         writeln!(f)?;
         writeln!(f, "{}", self.records())?;
@@ -225,12 +225,12 @@ impl fmt::Display for Facts {
 fn describe_changes(changes: Changes) -> Option<String> {
     let kinds = [
         (changes.new_sales, "new sales"),
-        (changes.late_sales + changes.late_after_transfer, "published late"),
-        (changes.corrected_sales, "corrected"),
-        (changes.deleted_sales, "deleted"),
-        (changes.hires, "hires"),
-        (changes.transfers, "transfers"),
-        (changes.departures, "departures"),
+        (changes.late_sales + changes.late_after_transfer, "sales published late"),
+        (changes.corrected_sales, "sales corrected"),
+        (changes.deleted_sales, "sales deleted"),
+        (changes.hires, "hired"),
+        (changes.transfers, "transferred"),
+        (changes.departures, "left"),
     ];
     let news: Vec<_> = kinds
         .iter()
@@ -271,7 +271,7 @@ mod tests {
             transfers: 1,
             ..Changes::default()
         };
-        assert_eq!(describe_changes(changes).unwrap(), "3 new sales, 1 transfers");
+        assert_eq!(describe_changes(changes).unwrap(), "3 new sales, 1 transferred");
         assert_eq!(describe_changes(Changes::default()), None);
     }
 }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::CommandError;
 use super::progress::Progress;
 use super::report::{RunReport, Writes};
-use super::session::{Ports, Session, SessionArgs};
+use super::session::{Ports, Session, SessionArgs, parse_count};
 use crate::pipeline::View;
 use crate::state::{Source, next_hour};
 
@@ -21,7 +21,7 @@ pub struct RunArgs {
     #[command(flatten)]
     session: SessionArgs,
     /// Hourly runs, one after the other; the simulated vendor's clock moves on an hour with each
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_count)]
     hours: NonZeroU32,
     /// Leave the simulated vendor's clock where the last run left it: nothing has changed there
     #[arg(long, conflicts_with = "vendor")]

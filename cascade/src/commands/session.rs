@@ -91,7 +91,7 @@ impl WorldArgs {
 #[derive(Clone, Debug, Args)]
 pub struct SessionArgs {
     /// Requests a minute that the vendor allows [default: 240 with the simulated vendor]
-    #[arg(long, value_name = "N", required_if_eq_any([("vendor", "")]))]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     pub quota: Option<NonZeroU32>,
     /// A real vendor's URL, in place of the simulated one; needs --quota, and takes API_KEY from the environment
     #[arg(long, value_name = "URL", requires = "quota", conflicts_with_all = ["salespersons", "sales", "seed", "start", "faults"], value_parser = parse_url)]
@@ -102,8 +102,14 @@ pub struct SessionArgs {
     /// How many hours back a sale still counts as recent; 0: all sales
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
     pub lookback: u32,
+    /// The simulated vendor's world.
     #[command(flatten)]
     pub world: WorldArgs,
+}
+
+/// Reads a number of at least one.
+pub(super) fn parse_count(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "expected a whole number from 1".to_owned())
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {

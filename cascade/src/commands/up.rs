@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::CommandError;
 use super::run::interrupted;
-use super::session::{Ports, Session, SessionArgs};
+use super::session::{Ports, Session, SessionArgs, parse_count};
 use crate::pipeline::{Stage, View};
 use crate::state::next_hour;
 
@@ -20,7 +20,7 @@ pub struct UpArgs {
     #[command(flatten)]
     session: SessionArgs,
     /// How many times faster than the clock on the wall the hours and minutes of the schedule pass
-    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "vendor")]
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "vendor", value_parser = parse_count)]
     speed: NonZeroU32,
     /// The cloud's port on 127.0.0.1
     #[arg(long, value_name = "N", default_value_t = 8700)]

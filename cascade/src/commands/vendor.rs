@@ -7,7 +7,7 @@ use shared::clock::Clock;
 use time::UtcDateTime;
 
 use super::CommandError;
-use super::session::{DEFAULT_QUOTA, WorldArgs, vendor_options};
+use super::session::{DEFAULT_QUOTA, WorldArgs, parse_count, vendor_options};
 use crate::state::{DEFAULT_SALES, DEFAULT_SALESPERSONS, DEFAULT_SEED, Simulation, this_hour};
 use crate::vendor::{Changes, VendorOptions, VendorServer};
 
@@ -18,7 +18,7 @@ pub struct VendorArgs {
     #[arg(long, value_name = "N", default_value_t = 8701)]
     pub port: u16,
     /// Requests that it allows in any 60 seconds
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_QUOTA)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_QUOTA, value_parser = parse_count)]
     pub quota: NonZeroU32,
     /// Records a page of an answer [default: all on one page]
     #[arg(long, value_name = "N")]
