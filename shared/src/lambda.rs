@@ -1,5 +1,6 @@
 //! A collector as a Lambda function: started once a process, called once an event.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -249,7 +250,8 @@ impl<C: Collector + 'static> Function<C> {
             &handled.counts,
             self.clock.now(),
         );
-        println!("{metrics}");
+        // Nobody may be listening; that is no reason to fail what was done.
+        let _ = writeln!(std::io::stdout(), "{metrics}");
         handled.answer.map_err(|failure| Diagnostic {
             error_type: "InvocationError".to_owned(),
             error_message: error_chain(&failure),

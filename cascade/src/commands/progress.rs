@@ -161,8 +161,15 @@ fn bars() -> Display {
     let style = ProgressStyle::with_template("{prefix:>13} {bar:40.cyan/dim} {pos:>5}/{len} {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━━─");
-    let stages =
-        Stage::ALL.map(|stage| all.add(ProgressBar::new(0).with_style(style.clone()).with_prefix(stage.name())));
+    let stages = Stage::ALL.map(|stage| {
+        let asked = match stage {
+            Stage::Branches => "names asked for",
+            Stage::Salespersons => "branches asked for",
+            Stage::Sales => "salespersons asked for",
+        };
+        let bar = ProgressBar::new(0).with_style(style.clone());
+        all.add(bar.with_prefix(stage.name()).with_message(asked))
+    });
     let message =
         ProgressStyle::with_template("{prefix:>13} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     let requests = all.add(ProgressBar::new_spinner().with_style(message).with_prefix("vendor"));

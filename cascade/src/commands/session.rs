@@ -113,10 +113,15 @@ pub(super) fn parse_count(text: &str) -> Result<NonZeroU32, String> {
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none());
-    url.ok_or_else(|| "expected the vendor's http or https URL, without a query".to_owned())
+    let url = Url::parse(text).ok();
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none());
+    let url = url.ok_or("expected the vendor's http or https URL, without a query")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "a URL is shown and kept; expected it without a name or password, and the key in API_KEY".to_owned(),
+        );
+    }
+    Ok(url)
 }
 
 /// A cloud, a vendor and the collectors between them, all running.

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_cloudwatch::types::{Dimension, Statistic};
 use aws_sdk_dynamodb::types::Select;
 use aws_sdk_sqs::types::QueueAttributeName;
 use clap::Args;
@@ -47,8 +49,24 @@ const QUEUES: [&str; 7] = [
     "sale-function-dead-letter-queue",
 ];
 
+/// Where the tables and queues are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Place {
+    /// In the embedded cloud.
+    Here,
+    /// Wherever the AWS environment points to.
+    Aws,
+}
+
+/// How far back the age of a queue's oldest message is looked for, and in what steps: queues that are in use are
+/// measured once a minute, and some minutes late.
+const METRIC_SPAN: Duration = Duration::from_secs(15 * 60);
+const METRIC_PERIOD_SECONDS: i32 = 60;
+
 #[derive(Debug, Serialize)]
 struct Status {
+    place: Place,
     tables: Vec<TableStatus>,
     queues: Vec<QueueStatus>,
     last_run: Option<RunOutcome>,
@@ -66,7 +84,7 @@ struct QueueStatus {
     name: String,
     /// `None` if there is no such queue.
     depth: Option<Depth>,
-    /// Seconds since the oldest message was sent; only the embedded cloud tells.
+    /// Seconds since the oldest message was sent; `None` if there is none, or it has not been measured.
     oldest_seconds: Option<u64>,
 }
 
@@ -78,7 +96,7 @@ pub async fn status(args: StatusArgs) -> Result<(), CommandError> {
     install_tls();
     let status = if args.aws {
         let config = sdk_config(aws_config::defaults(BehaviorVersion::latest())).await;
-        look(&config, &args.environment, None).await?
+        look(&config, &args.environment, Place::Aws, None).await?
     } else {
         look_here(&args).await?
     };
@@ -109,40 +127,74 @@ async fn look_here(args: &StatusArgs) -> Result<Status, CommandError> {
     };
     match Cloud::start(options).await {
         Ok(cloud) => {
-            let status = look(&cloud.sdk_config(), &args.environment, state.last_run).await;
+            let status = look(&cloud.sdk_config(), &args.environment, Place::Here, state.last_run).await;
             cloud.shutdown().await?;
             status
         }
         Err(CloudError::InUse { path }) => match &state.endpoint {
-            Some(endpoint) => look(&sdk_config_for(endpoint), &args.environment, state.last_run).await,
+            Some(endpoint) => {
+                look(
+                    &sdk_config_for(endpoint),
+                    &args.environment,
+                    Place::Here,
+                    state.last_run,
+                )
+                .await
+            }
             None => Err(CloudError::InUse { path }.into()),
         },
         Err(failure) => Err(failure.into()),
     }
 }
 
-async fn look(config: &SdkConfig, environment: &str, last_run: Option<RunOutcome>) -> Result<Status, CommandError> {
+async fn look(
+    config: &SdkConfig,
+    environment: &str,
+    place: Place,
+    last_run: Option<RunOutcome>,
+) -> Result<Status, CommandError> {
     let dynamodb = aws_sdk_dynamodb::Client::new(config);
     let sqs = aws_sdk_sqs::Client::new(config);
     let mut tables = Vec::new();
     for entity in Entity::ALL {
         let name = format!("{}-{environment}", entity.name());
-        let rows = rows(&dynamodb, &name).await?;
+        let rows = match place {
+            Place::Here => counted_rows(&dynamodb, &name).await?,
+            Place::Aws => described_rows(&dynamodb, &name).await?,
+        };
         tables.push(TableStatus { name, rows });
     }
     let mut queues = Vec::new();
     for queue in QUEUES {
-        queues.push(queue_status(&sqs, format!("{queue}-{environment}")).await?);
+        let name = format!("{queue}-{environment}");
+        let Some((url, depth)) = queue_depth(&sqs, &name).await? else {
+            queues.push(QueueStatus {
+                name,
+                depth: None,
+                oldest_seconds: None,
+            });
+            continue;
+        };
+        let oldest_seconds = match place {
+            Place::Here => told_age(&sqs, &url).await,
+            Place::Aws => measured_age(&aws_sdk_cloudwatch::Client::new(config), &name).await?,
+        };
+        queues.push(QueueStatus {
+            name,
+            depth: Some(depth),
+            oldest_seconds,
+        });
     }
     Ok(Status {
+        place,
         tables,
         queues,
         last_run,
     })
 }
 
-/// Counts a table's rows by a scan: DynamoDB's own count is up to six hours old.
-async fn rows(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Result<Option<u64>, CommandError> {
+/// Counts a table's rows one by one, which costs nothing here.
+async fn counted_rows(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Result<Option<u64>, CommandError> {
     let mut pages = dynamodb
         .scan()
         .table_name(table)
@@ -160,58 +212,106 @@ async fn rows(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Result<Option
             {
                 return Ok(None);
             }
-            Err(failure) => {
-                return Err(CommandError::Service {
-                    action: format!("count the rows of {table}"),
-                    reason: aws_sdk_dynamodb::error::DisplayErrorContext(failure).to_string(),
-                });
-            }
+            Err(failure) => return Err(uncounted(table, failure)),
         }
     }
     Ok(Some(rows))
 }
 
-async fn queue_status(sqs: &aws_sdk_sqs::Client, name: String) -> Result<QueueStatus, CommandError> {
-    let failed = |reason: String| CommandError::Service {
-        action: format!("look at the queue {name}"),
-        reason,
-    };
-    let url = match sqs.get_queue_url().queue_name(&name).send().await {
-        Ok(found) => found.queue_url.unwrap_or_default(),
+/// A table's rows as DynamoDB counts them about every six hours: a scan would read, and bill, all of it.
+async fn described_rows(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Result<Option<u64>, CommandError> {
+    match dynamodb.describe_table().table_name(table).send().await {
+        Ok(described) => {
+            let count = described.table.and_then(|table| table.item_count).unwrap_or_default();
+            Ok(Some(u64::try_from(count).unwrap_or_default()))
+        }
+        Err(failure)
+            if failure
+                .as_service_error()
+                .is_some_and(|error| error.is_resource_not_found_exception()) =>
+        {
+            Ok(None)
+        }
+        Err(failure) => Err(uncounted(table, failure)),
+    }
+}
+
+fn uncounted(table: &str, failure: impl std::error::Error) -> CommandError {
+    CommandError::Service {
+        action: format!("count the rows of {table}"),
+        reason: aws_sdk_dynamodb::error::DisplayErrorContext(failure).to_string(),
+    }
+}
+
+/// A queue's URL and depth; `None` if there is no such queue.
+async fn queue_depth(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<Option<(String, Depth)>, CommandError> {
+    match sqs.get_queue_url().queue_name(name).send().await {
+        Ok(found) => {
+            let url = found.queue_url.unwrap_or_default();
+            let depth = depth(sqs, &url).await?;
+            Ok(Some((url, depth)))
+        }
         Err(failure)
             if failure
                 .as_service_error()
                 .is_some_and(|error| error.is_queue_does_not_exist()) =>
         {
-            return Ok(QueueStatus {
-                name,
-                depth: None,
-                oldest_seconds: None,
-            });
+            Ok(None)
         }
-        Err(failure) => return Err(failed(aws_sdk_sqs::error::DisplayErrorContext(failure).to_string())),
-    };
-    let depth = depth(sqs, &url).await?;
+        Err(failure) => Err(CommandError::Service {
+            action: format!("look at the queue {name}"),
+            reason: aws_sdk_sqs::error::DisplayErrorContext(failure).to_string(),
+        }),
+    }
+}
+
+/// The age of a queue's oldest message in seconds, which the embedded queues tell by an attribute.
+async fn told_age(sqs: &aws_sdk_sqs::Client, url: &str) -> Option<u64> {
     let oldest = QueueAttributeName::from(OLDEST_MESSAGE);
-    // AWS does not know this attribute; there the age is a metric of CloudWatch's.
     let told = sqs
         .get_queue_attributes()
-        .queue_url(&url)
+        .queue_url(url)
         .attribute_names(oldest.clone())
         .send()
         .await
-        .ok();
-    let oldest_seconds = told.and_then(|told| told.attributes?.get(&oldest)?.parse().ok());
-    Ok(QueueStatus {
-        name,
-        depth: Some(depth),
-        oldest_seconds,
-    })
+        .ok()?;
+    told.attributes?.get(&oldest)?.parse().ok()
+}
+
+/// The age of a queue's oldest message in seconds, as CloudWatch measured it last.
+async fn measured_age(cloudwatch: &aws_sdk_cloudwatch::Client, queue: &str) -> Result<Option<u64>, CommandError> {
+    let now = SystemTime::now();
+    let measured = cloudwatch
+        .get_metric_statistics()
+        .namespace("AWS/SQS")
+        .metric_name(OLDEST_MESSAGE)
+        .dimensions(Dimension::builder().name("QueueName").value(queue).build())
+        .start_time((now - METRIC_SPAN).into())
+        .end_time(now.into())
+        .period(METRIC_PERIOD_SECONDS)
+        .statistics(Statistic::Maximum)
+        .send()
+        .await
+        .map_err(|failure| CommandError::Service {
+            action: format!("ask CloudWatch for the age of {queue}'s oldest message"),
+            reason: aws_sdk_cloudwatch::error::DisplayErrorContext(failure).to_string(),
+        })?;
+    let points = measured.datapoints.unwrap_or_default();
+    let latest = points
+        .into_iter()
+        .max_by_key(|point| point.timestamp.map(|time| time.secs()));
+    Ok(latest
+        .and_then(|point| point.maximum)
+        .map(|seconds| Duration::from_secs_f64(seconds.max(0.0)).as_secs()))
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut tables = plain_table(["table", "rows"]);
+        let rows = match self.place {
+            Place::Here => "rows",
+            Place::Aws => "rows, up to 6 hours ago",
+        };
+        let mut tables = plain_table(["table", rows]);
         for table in &self.tables {
             let rows = table.rows.map_or("missing".to_owned(), |rows| rows.to_string());
             tables.add_row([table.name.clone(), rows]);

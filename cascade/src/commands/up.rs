@@ -55,9 +55,7 @@ pub async fn up(args: UpArgs) -> Result<(), CommandError> {
         session.vendor_url, session.quota
     );
     println!("To look in with the AWS CLI:\n");
-    println!(
-        "  export AWS_ACCESS_KEY_ID=cascade AWS_SECRET_ACCESS_KEY=cascade AWS_REGION=us-east-1 AWS_ENDPOINT_URL={endpoint}"
-    );
+    println!("  export AWS_ACCESS_KEY_ID=cascade AWS_SECRET_ACCESS_KEY=cascade AWS_REGION=us-east-1");
     println!(
         "  aws --endpoint-url {endpoint} dynamodb scan --table-name {} --max-items 3\n",
         session.places.branch_table
