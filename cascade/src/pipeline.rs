@@ -148,7 +148,7 @@ pub async fn depth(sqs: &aws_sdk_sqs::Client, url: &str) -> Result<Depth, DepthE
         .await
         .map_err(|error| DepthError {
             url: url.to_owned(),
-            reason: aws_sdk_sqs::error::DisplayErrorContext(error).to_string(),
+            reason: error_chain(&error),
         })?;
     let attributes = answer.attributes.unwrap_or_default();
     let [waiting, in_flight, delayed] = names.map(|name| {

@@ -13,6 +13,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use shared::entity::Entity;
+use shared::error_chain;
 use shared::lambda::{install_tls, sdk_config};
 
 use super::CommandError;
@@ -239,7 +240,7 @@ async fn described_rows(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Res
 fn uncounted(table: &str, failure: impl std::error::Error) -> CommandError {
     CommandError::Service {
         action: format!("count the rows of {table}"),
-        reason: aws_sdk_dynamodb::error::DisplayErrorContext(failure).to_string(),
+        reason: error_chain(&failure),
     }
 }
 
@@ -260,7 +261,7 @@ async fn queue_depth(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<Option<(St
         }
         Err(failure) => Err(CommandError::Service {
             action: format!("look at the queue {name}"),
-            reason: aws_sdk_sqs::error::DisplayErrorContext(failure).to_string(),
+            reason: error_chain(&failure),
         }),
     }
 }
@@ -294,7 +295,7 @@ async fn measured_age(cloudwatch: &aws_sdk_cloudwatch::Client, queue: &str) -> R
         .await
         .map_err(|failure| CommandError::Service {
             action: format!("ask CloudWatch for the age of {queue}'s oldest message"),
-            reason: aws_sdk_cloudwatch::error::DisplayErrorContext(failure).to_string(),
+            reason: error_chain(&failure),
         })?;
     let points = measured.datapoints.unwrap_or_default();
     let latest = points

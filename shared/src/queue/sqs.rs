@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::error::{DisplayErrorContext, SdkError};
+use aws_sdk_sqs::error::SdkError;
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
@@ -303,8 +303,7 @@ where
 {
     QueueError::Service {
         action,
-        // The SDK's own Display says no more than "service error".
-        source: DisplayErrorContext(error).to_string().into(),
+        source: Box::new(error),
     }
 }
 

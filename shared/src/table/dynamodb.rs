@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
 use tokio::sync::Semaphore;
 
@@ -351,8 +351,7 @@ where
     E: std::error::Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    // The SDK's own Display says no more than "service error".
-    failed_with(action, DisplayErrorContext(error).to_string())
+    failed_with(action, error)
 }
 
 fn failed_with(action: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TableError {
