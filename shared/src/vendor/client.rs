@@ -40,8 +40,9 @@ const MAX_PAGES: usize = 1000;
 /// How many redirects one request may take.
 const MAX_REDIRECTS: u32 = 10;
 
-/// An answer above this size has to be the only one of its kind in memory.
-const LARGE_BODY_BYTES: usize = 1024 * 1024;
+/// An answer above this size has to be the only one of its kind in memory. The others hold as much each while they
+/// wait for their turn, and there can be fifteen of them.
+const LARGE_BODY_BYTES: usize = 256 * 1024;
 
 /// How much of a refusal is read. It is more than an error tells, so that an API key in it is seen whole.
 const MAX_REFUSAL_BYTES: usize = 4096;
