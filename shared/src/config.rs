@@ -136,9 +136,17 @@ impl<'a> Variables<'a> {
             1..=900,
             10,
         );
-        let memory_mib: Option<usize> = self
-            .optional("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
-            .and_then(|memory| memory.parse().ok());
+        // Lambda sets it; its runtime client would end in a panic over one that is no number.
+        let memory_mib: Option<Option<usize>> = match self.optional("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") {
+            None => Some(None),
+            Some(memory) => self
+                .usable(
+                    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+                    "the function's memory, a whole number of MB",
+                    memory.parse::<i32>().ok().and_then(|memory| memory.try_into().ok()),
+                )
+                .map(Some),
+        };
         Some(CollectorSettings {
             level: level?,
             environment: environment?,
@@ -149,7 +157,7 @@ impl<'a> Variables<'a> {
                 requests_per_minute: requests_per_minute?,
                 time_out: Duration::from_secs(time_out.into()),
                 // What is left is for the process itself and for the slices in work.
-                max_answer_bytes: memory_mib.map_or(DEFAULT_MAX_ANSWER_BYTES, |memory| memory * 1024 * 1024 / 8 * 3),
+                max_answer_bytes: memory_mib?.map_or(DEFAULT_MAX_ANSWER_BYTES, |memory| memory * 1024 * 1024 / 8 * 3),
             },
         })
     }
@@ -256,6 +264,8 @@ mod tests {
             ("API_BASE_URL", "vendor.test"),
             ("API_BASE_URL", "https://vendor.test/?key=1"),
             ("LOGGING_LEVEL", "2"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "-128"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128 MB"),
         ] {
             assert!(with(name, value).unwrap_err().contains(name), "{name}={value}");
         }

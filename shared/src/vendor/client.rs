@@ -1,5 +1,6 @@
 //! The vendor over HTTP. The order of the layers is: tries, quota, time-out, call; so that every try pays.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Response, StatusCode};
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 use url::Url;
 
@@ -39,11 +40,18 @@ const MAX_PAGES: usize = 1000;
 /// How many redirects one request may take.
 const MAX_REDIRECTS: u32 = 10;
 
-/// An answer above this size has to be the only one of its kind in memory.
-const LARGE_BODY_BYTES: usize = 1024 * 1024;
+/// An answer above this size has to be the only one of its kind in memory. The others hold as much each while they
+/// wait for their turn, and there can be fifteen of them.
+const LARGE_BODY_BYTES: usize = 256 * 1024;
 
-/// How much of the body of a refusal is read, to say in the error what the vendor said.
-const MAX_REFUSAL_BYTES: usize = 300;
+/// How much of a refusal is read. It is more than an error tells, so that an API key in it is seen whole.
+const MAX_REFUSAL_BYTES: usize = 4096;
+
+/// How long is waited for the body of a refusal.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// How much of what the vendor said an error tells.
+const MAX_EXCERPT_CHARACTERS: usize = 300;
 
 /// What the client needs to know of the vendor.
 #[derive(Clone, Debug)]
@@ -65,9 +73,10 @@ pub struct VendorSettings {
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// Takes a key that can stand in a header.
+    /// Takes a key that can stand in a header. Blanks around it are left out, as whoever reads the header does.
     pub fn new(key: String) -> Option<Self> {
-        HeaderValue::from_str(&key).is_ok().then_some(Self(key))
+        let key = key.trim_matches([' ', '\t']);
+        (!key.is_empty() && HeaderValue::from_str(key).is_ok()).then(|| Self(key.to_owned()))
     }
 
     fn header(&self) -> Option<HeaderValue> {
@@ -76,9 +85,17 @@ impl ApiKey {
         Some(value)
     }
 
+    /// The key as a vendor can repeat it: plain, or as one of JSON's ways to write it.
+    fn forms(&self) -> [String; 3] {
+        let quoted = serde_json::Value::from(self.0.as_str()).to_string();
+        let escaped = quoted[1..quoted.len() - 1].to_owned();
+        [escaped.replace('/', "\\/"), escaped, self.0.clone()]
+    }
+
     /// `text` without the key: a vendor can say in its error what it was sent.
     fn redact(&self, text: &str) -> String {
-        text.replace(&self.0, "[API_KEY]")
+        let redact = |text: String, form: String| text.replace(&form, "[API_KEY]");
+        self.forms().into_iter().fold(text.to_owned(), redact)
     }
 }
 
@@ -212,13 +229,17 @@ impl VendorClient {
                 }
                 Try::MayPass(reason) => {
                     failures += 1;
+                    if invocation.stop.is_cancelled() {
+                        // What cannot be tried again now has not failed for good: it is handed back.
+                        return Err(FetchError::OutOfTime);
+                    }
                     if failures >= MAX_TRIES {
                         return Err(FetchError::Transient {
                             reason,
                             tries: failures,
                         });
                     }
-                    let backoff = self.jitter.around(FIRST_BACKOFF * 2u32.pow(failures));
+                    let backoff = self.jitter.around(FIRST_BACKOFF * 2u32.pow(failures - 1));
                     warn!(
                         reason,
                         attempt = failures,
@@ -264,9 +285,9 @@ impl VendorClient {
                     Err(reason) => return Try::Final(reason),
                 };
                 match self.body(response, started, memory).await {
-                    Ok(body) => match check(&body) {
+                    Ok(body) => match check(&body, |said| self.excerpt(said)) {
                         Ok(()) => Try::Page { body, next },
-                        Err(reason) => Try::MayPass(self.redact(&reason)),
+                        Err(reason) => Try::MayPass(reason),
                     },
                     Err(failed) => failed,
                 }
@@ -327,27 +348,32 @@ impl VendorClient {
     }
 
     async fn refusal(&self, status: StatusCode, mut response: Response) -> String {
+        let ends = Instant::now() + REFUSAL_TIME;
         let mut said = Vec::new();
-        while let Ok(Ok(Some(chunk))) = timeout(Duration::from_secs(1), response.chunk()).await {
+        while said.len() <= MAX_REFUSAL_BYTES
+            && let Ok(Ok(Some(chunk))) = timeout_at(ends, response.chunk()).await
+        {
             said.extend_from_slice(&chunk);
-            if said.len() >= MAX_REFUSAL_BYTES {
-                break;
-            }
         }
-        let said: String = String::from_utf8_lossy(&said)
-            .trim()
-            .chars()
-            .take(MAX_REFUSAL_BYTES)
-            .collect();
+        let said = self.excerpt(&said);
         let separator = if said.is_empty() { "" } else { ": " };
-        self.redact(&format!("the vendor answered {status}{separator}{said}"))
+        format!("the vendor answered {status}{separator}{said}")
     }
 
-    fn redact(&self, text: &str) -> String {
-        match &self.settings.api_key {
-            Some(key) => key.redact(text),
-            None => text.to_owned(),
+    /// What the vendor said, as far as an error tells it: without the API key, and without what may be the beginning of
+    /// one where the text was cut.
+    fn excerpt(&self, said: &[u8]) -> String {
+        let text = String::from_utf8_lossy(&said[..said.len().min(MAX_REFUSAL_BYTES)]);
+        let (text, key_length) = match &self.settings.api_key {
+            Some(key) => (key.redact(&text), key.forms()[0].len()),
+            None => (text.into_owned(), 0),
+        };
+        let text = text.trim();
+        let mut sound = text.chars().count();
+        if said.len() > MAX_REFUSAL_BYTES {
+            sound = sound.saturating_sub(key_length);
         }
+        text.chars().take(sound.min(MAX_EXCERPT_CHARACTERS)).collect()
     }
 }
 
@@ -385,14 +411,9 @@ impl Vendor for VendorClient {
     }
 }
 
-/// Whether a body with status 200 is a JSON object, or at least JSON, and no error. What it says is checked later.
-fn check(body: &[u8]) -> Result<(), String> {
-    #[derive(serde::Deserialize)]
-    struct Fault<'a> {
-        #[serde(borrow)]
-        error: &'a RawValue,
-    }
-
+/// Whether a body with status 200 is JSON, and no error; `excerpt` makes of an error what can be told of it. What the
+/// body says otherwise is checked later.
+fn check(body: &[u8], excerpt: impl FnOnce(&[u8]) -> String) -> Result<(), String> {
     // A raw value is checked for its grammar and its encoding, and costs no memory.
     let whole: &RawValue = serde_json::from_slice(body).map_err(|error| {
         let how = if error.is_eof() {
@@ -402,11 +423,13 @@ fn check(body: &[u8]) -> Result<(), String> {
         };
         format!("the answer {how} ({} bytes)", body.len())
     })?;
-    match serde_json::from_str::<Fault<'_>>(whole.get()) {
-        Ok(Fault { error }) if error.get() != "null" => {
-            let said: String = error.get().chars().take(MAX_REFUSAL_BYTES).collect();
-            Err(format!("the vendor answered with an error: {said}"))
-        }
+    // A map takes no array for an object, and of a name that stands twice the last one.
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(whole.get()).unwrap_or_default();
+    match members.get("error") {
+        Some(error) if error.get() != "null" => Err(format!(
+            "the vendor answered with an error: {}",
+            excerpt(error.get().as_bytes())
+        )),
         _ => Ok(()),
     }
 }
@@ -454,9 +477,21 @@ fn describe(error: reqwest::Error) -> String {
 mod tests {
     use super::*;
 
+    fn check(body: &[u8]) -> Result<(), String> {
+        super::check(body, |said| String::from_utf8_lossy(said).into_owned())
+    }
+
     #[test]
     fn a_body_is_json_and_no_error() {
-        for body in [r#"{"result": []}"#, "[]", "7", r#"{"error": null, "result": []}"#] {
+        for body in [
+            r#"{"result": []}"#,
+            "[]",
+            r#"["an array's first element is no error"]"#,
+            "7",
+            r#"{"error": null, "result": []}"#,
+            r#"{"error": "old", "error": null, "result": []}"#,
+            r#"{"result": {"error": "nested"}}"#,
+        ] {
             assert_eq!(check(body.as_bytes()), Ok(()), "{body}");
         }
         for (body, reason) in [
@@ -465,6 +500,7 @@ mod tests {
             ("<html>", "is not JSON"),
             (r#"{"result": []} x"#, "is not JSON"),
             (r#"{"error": "quota"}"#, r#"with an error: "quota""#),
+            (r#"{"error": null, "error": 7}"#, "with an error: 7"),
             (
                 r#"{"result": [], "error": {"code": 7}}"#,
                 r#"with an error: {"code": 7}"#,
@@ -478,14 +514,18 @@ mod tests {
 
     #[test]
     fn an_api_key_is_never_shown() {
-        let key = ApiKey::new("s3cret".to_owned()).unwrap();
+        let key = ApiKey::new("\ts3c/ret\" ".to_owned()).unwrap();
         assert_eq!(format!("{key:?}"), "ApiKey(…)");
-        assert_eq!(
-            key.redact("Bearer s3cret is not valid"),
-            "Bearer [API_KEY] is not valid"
-        );
-        assert!(!format!("{:?}", key.header().unwrap()).contains("s3cret"));
-        assert!(ApiKey::new("line\nbreak".to_owned()).is_none());
+        for repeated in [r#"s3c/ret""#, r#"s3c/ret\""#, r#"s3c\/ret\""#] {
+            assert_eq!(
+                key.redact(&format!("Bearer {repeated} is not valid")),
+                "Bearer [API_KEY] is not valid"
+            );
+        }
+        assert!(!format!("{:?}", key.header().unwrap()).contains("s3c"));
+        for unusable in ["line\nbreak", " ", ""] {
+            assert!(ApiKey::new(unusable.to_owned()).is_none());
+        }
     }
 
     #[test]
