@@ -115,7 +115,7 @@ impl SqsQueue {
                 if entries.is_empty() {
                     break;
                 }
-                tokio::time::sleep(self.jitter.around(FIRST_BACKOFF * 2u32.pow(tries))).await;
+                tokio::time::sleep(self.jitter.around(FIRST_BACKOFF * 2u32.pow(tries - 1))).await;
             }
         }
         if lost == 0 {

@@ -198,7 +198,7 @@ impl Table for DynamoTable {
                     format!("{} keys stayed unprocessed", wanted.len()),
                 ));
             }
-            tokio::time::sleep(self.jitter.around(FIRST_BACKOFF * 2u32.pow(tries))).await;
+            tokio::time::sleep(self.jitter.around(FIRST_BACKOFF * 2u32.pow(tries - 1))).await;
         }
         Ok(rows)
     }
