@@ -5,6 +5,7 @@ pub mod status;
 pub mod up;
 pub mod vendor;
 
+mod output;
 mod progress;
 mod report;
 pub mod session;

@@ -9,6 +9,7 @@ use shared::run::RunId;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::CommandError;
+use super::output::say;
 use super::progress::Progress;
 use super::report::{RunReport, Writes};
 use super::session::{Ports, Session, SessionArgs, parse_count};
@@ -60,7 +61,7 @@ pub async fn run(args: RunArgs) -> Result<bool, CommandError> {
         }
         let report = run_once(&mut session, args.json).await?;
         if !args.json {
-            println!("{report}");
+            say(&report)?;
         }
         let goes_on = report.outcome.is_complete() && !session.stop.is_cancelled();
         reports.push(report);
@@ -71,7 +72,7 @@ pub async fn run(args: RunArgs) -> Result<bool, CommandError> {
     let complete =
         reports.len() == args.hours.get() as usize && reports.iter().all(|report| report.outcome.is_complete());
     if args.json {
-        println!("{:#}", json!({ "complete": complete, "runs": reports }));
+        say(format_args!("{:#}", json!({ "complete": complete, "runs": reports })))?;
     }
     session.shutdown().await?;
     Ok(complete)

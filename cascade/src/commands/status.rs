@@ -17,6 +17,7 @@ use shared::error_chain;
 use shared::lambda::{install_tls, sdk_config};
 
 use super::CommandError;
+use super::output::say;
 use super::session::ENVIRONMENT;
 use crate::cloud::{Cloud, CloudError, CloudOptions, OLDEST_MESSAGE, sdk_config_for};
 use crate::pipeline::{Depth, RunOutcome, depth};
@@ -102,9 +103,9 @@ pub async fn status(args: StatusArgs) -> Result<(), CommandError> {
         look_here(&args).await?
     };
     if args.json {
-        println!("{:#}", serde_json::json!(status));
+        say(format_args!("{:#}", serde_json::json!(status)))?;
     } else {
-        print!("{status}");
+        say(&status)?;
     }
     Ok(())
 }
@@ -333,13 +334,13 @@ impl fmt::Display for Status {
             Some(run) => {
                 let total = run.total();
                 let complete = if run.is_complete() { "complete" } else { "incomplete" };
-                writeln!(
+                write!(
                     f,
                     "Last run {}: {complete}, {} inserted, {} updated, {} unchanged, {} requests, {:.1} s",
                     run.run_id, total.inserted, total.updated, total.unchanged, total.api_calls, run.seconds
                 )
             }
-            None => writeln!(f, "Last run: not known here"),
+            None => write!(f, "Last run: not known here"),
         }
     }
 }

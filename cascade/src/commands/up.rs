@@ -6,9 +6,11 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use shared::run::RunId;
+use shared::tally::Counts;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::CommandError;
+use super::output::say;
 use super::run::interrupted;
 use super::session::{Ports, Session, SessionArgs, parse_count};
 use crate::pipeline::{Stage, View};
@@ -50,20 +52,22 @@ pub async fn up(args: UpArgs) -> Result<(), CommandError> {
     };
     let mut session = Session::start(&args.session, false, ports).await?;
     let endpoint = session.cloud.endpoint();
-    println!(
+    say(format_args!(
         "The cloud is at {endpoint}, the vendor at {}, {} requests a minute.",
         session.vendor_url, session.quota
-    );
-    println!("To look in with the AWS CLI:\n");
-    println!("  export AWS_ACCESS_KEY_ID=cascade AWS_SECRET_ACCESS_KEY=cascade AWS_REGION=us-east-1");
-    println!(
+    ))?;
+    say(format_args!("To look in with the AWS CLI:\n"))?;
+    say(format_args!(
+        "  export AWS_ACCESS_KEY_ID=cascade AWS_SECRET_ACCESS_KEY=cascade AWS_REGION=us-east-1"
+    ))?;
+    say(format_args!(
         "  aws --endpoint-url {endpoint} dynamodb scan --table-name {} --max-items 3\n",
         session.places.branch_table
-    );
-    println!(
+    ))?;
+    say(format_args!(
         "`cascade status` counts rows and messages, {} has the log. Ctrl-C ends all.\n",
         session.log.display()
-    );
+    ))?;
 
     let stop = session.stop.clone();
     if args.no_schedule {
@@ -71,39 +75,45 @@ pub async fn up(args: UpArgs) -> Result<(), CommandError> {
     } else {
         let view = View::default();
         let running = async {
-            tokio::join!(
+            tokio::try_join!(
                 hourly(&session, &view),
                 every_minute(&session, &view, Stage::Salespersons, args.speed),
                 every_minute(&session, &view, Stage::Sales, args.speed),
                 hurry(&session, args.speed),
             )
+            .map(drop)
         };
         tokio::pin!(running);
         tokio::select! {
             () = interrupted() => {}
-            _ = &mut running => {}
+            ended = &mut running => return ended,
         }
         eprintln!("Ending: messages that are not begun go back to their queues.");
         stop.cancel();
-        running.await;
+        running.await?;
     }
     session.state.reach(session.clock.now())?;
     session.shutdown().await
 }
 
 /// The branch collector at the start and at every full hour by the session's clock.
-async fn hourly(session: &Session, view: &View) {
+async fn hourly(session: &Session, view: &View) -> Result<(), CommandError> {
     let mut due = session.clock.now();
     while wait_until(session, due).await {
         let run_id = RunId::scheduled_for(due);
         let event = json!({ "run_id": run_id.to_string() }).to_string();
         let handled = session.pipeline.invoke(Stage::Branches, &event, view).await;
         match handled.answer {
-            Ok(_) => println!("{run_id}  {}  {}", Stage::Branches.name(), describe(&handled.counts)),
-            Err(failure) => println!("{run_id}  {}  failed: {failure}", Stage::Branches.name()),
+            Ok(_) => say(format_args!(
+                "{run_id}  {}  {}",
+                Stage::Branches.name(),
+                describe(&handled.counts)
+            ))?,
+            Err(failure) => say(format_args!("{run_id}  {}  failed: {failure}", Stage::Branches.name()))?,
         }
         due = next_hour(due);
     }
+    Ok(())
 }
 
 /// Waits until the session's clock shows `due`; `false` if all is to end before.
@@ -118,12 +128,12 @@ async fn wait_until(session: &Session, due: time::UtcDateTime) -> bool {
     !session.stop.is_cancelled()
 }
 
-async fn every_minute(session: &Session, view: &View, stage: Stage, speed: NonZeroU32) {
+async fn every_minute(session: &Session, view: &View, stage: Stage, speed: NonZeroU32) -> Result<(), CommandError> {
     let minute = (MINUTE / speed.get()).max(Duration::from_secs(1));
     let mut next = Instant::now();
     while !session.stop.is_cancelled() {
         tokio::select! {
-            () = session.stop.cancelled() => return,
+            () = session.stop.cancelled() => break,
             () = sleep_until(next) => {}
         }
         next += minute;
@@ -132,31 +142,32 @@ async fn every_minute(session: &Session, view: &View, stage: Stage, speed: NonZe
         let handled = session.pipeline.invoke(stage, &event, view).await;
         let counts = handled.counts;
         match handled.answer {
-            Err(failure) => println!(
+            Err(failure) => say(format_args!(
                 "{}  {}  failed: {failure}",
                 RunId::scheduled_for(session.clock.now()),
                 stage.name()
-            ),
-            Ok(_) if counts == Default::default() => {}
-            Ok(_) => println!(
+            ))?,
+            Ok(_) if counts == Counts::default() => {}
+            Ok(_) => say(format_args!(
                 "{}  {}  {}",
                 RunId::scheduled_for(session.clock.now()),
                 stage.name(),
                 describe(&counts)
-            ),
+            ))?,
         }
         next = next.max(Instant::now());
     }
+    Ok(())
 }
 
 /// Moves a simulated clock on, so that it runs `speed` times as fast.
-async fn hurry(session: &Session, speed: NonZeroU32) {
+async fn hurry(session: &Session, speed: NonZeroU32) -> Result<(), CommandError> {
     let extra = TICK * (speed.get() - 1);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     loop {
         tokio::select! {
-            () = session.stop.cancelled() => return,
+            () = session.stop.cancelled() => return Ok(()),
             _ = ticks.tick() => {}
         }
         if !extra.is_zero() && session.clock.advance(extra) {
@@ -165,7 +176,7 @@ async fn hurry(session: &Session, speed: NonZeroU32) {
     }
 }
 
-fn describe(counts: &shared::tally::Counts) -> String {
+fn describe(counts: &Counts) -> String {
     let kinds = [
         (counts.inserted, "inserted"),
         (counts.updated, "updated"),

@@ -7,6 +7,7 @@ use shared::clock::Clock;
 use time::UtcDateTime;
 
 use super::CommandError;
+use super::output::say;
 use super::session::{DEFAULT_QUOTA, WorldArgs, parse_count, vendor_options};
 use crate::state::{DEFAULT_SALES, DEFAULT_SALESPERSONS, DEFAULT_SEED, Simulation, this_hour};
 use crate::vendor::{Changes, VendorOptions, VendorServer};
@@ -48,19 +49,21 @@ pub async fn vendor(args: VendorArgs) -> Result<(), CommandError> {
     };
     let server = VendorServer::start(options).await?;
     let url = server.url();
-    println!(
+    say(format_args!(
         "The vendor answers at {url}, {} requests a minute. Ctrl-C ends it.",
         args.quota
-    );
-    println!("  curl '{url}/branches?branch=Scranton'");
-    println!("  curl {url}/_vendor/stats");
-    println!("  curl -X POST {url}/_vendor/advance -d '{{\"hours\": 1}}'");
+    ))?;
+    say(format_args!("  curl '{url}/branches?branch=Scranton'"))?;
+    say(format_args!("  curl {url}/_vendor/stats"))?;
+    say(format_args!(
+        "  curl -X POST {url}/_vendor/advance -d '{{\"hours\": 1}}'"
+    ))?;
     super::run::interrupted().await;
     let stats = server.stats();
-    println!(
+    say(format_args!(
         "{} requests, {} answered 429, busiest minute {}.",
         stats.requests, stats.answered_429, stats.busiest_minute
-    );
+    ))?;
     server.shutdown().await;
     Ok(())
 }
