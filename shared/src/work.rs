@@ -130,7 +130,11 @@ impl Settlement {
     fn of(result: Result<(), WorkError>) -> Self {
         match result {
             Ok(()) => Self::Done,
-            Err(WorkError::Deferred { wait }) => Self::Defer(wait.clamp(Duration::from_secs(1), MAX_DELAY)),
+            Err(WorkError::Deferred { wait }) => {
+                // SQS counts whole seconds: rounded down, the message would come back too early.
+                let wait = wait.clamp(Duration::from_secs(1), MAX_DELAY);
+                Self::Defer(Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)))
+            }
             Err(WorkError::Permanent(reason)) => Self::DeadLetter(reason),
             Err(WorkError::Transient(reason)) => Self::TryAgain(reason),
             Err(WorkError::OutOfTime) => Self::HandBack,
@@ -369,6 +373,12 @@ mod tests {
             (
                 WorkError::Deferred { wait: seconds(40) },
                 Settlement::Defer(seconds(40)),
+            ),
+            (
+                WorkError::Deferred {
+                    wait: Duration::from_millis(40_001),
+                },
+                Settlement::Defer(seconds(41)),
             ),
             (
                 WorkError::Deferred { wait: seconds(3600) },
