@@ -1,7 +1,10 @@
 //! What becomes of each message, and when a poll takes no more of them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
 use serde_json::json;
-use shared::queue::{DeadLetter, WorkQueue};
+use shared::queue::{DeadLetter, Message, Outbox, QueueError, WorkQueue};
 use shared::vendor::FetchError;
 use shared::vendor::scripted::Reply;
 
@@ -33,7 +36,7 @@ fn untouched(world: &World) -> usize {
 /// An SQS event that delivers what can be received from the world's queue.
 async fn delivered(world: &World) -> String {
     let messages = world.queue.receive(10, Duration::ZERO).await.unwrap();
-    let record = |message: &shared::queue::Message| {
+    let record = |message: &Message| {
         json!({
             "messageId": message.id,
             "receiptHandle": message.receipt,
@@ -223,6 +226,56 @@ async fn a_poll_takes_no_new_message_after_its_window() {
     assert_eq!(answer["done"], 128);
     assert_eq!((world.queue.bodies().len(), untouched(&world)), (72, 72));
     assert!(start.elapsed() < 60 * SECOND, "{:?}", start.elapsed());
+}
+
+/// A queue that waits whole seconds only, as SQS does, and counts how often it is asked for messages.
+#[derive(Default)]
+struct WholeSeconds {
+    queue: Arc<MemoryQueue>,
+    receives: AtomicUsize,
+}
+
+#[async_trait]
+impl Outbox for WholeSeconds {
+    async fn send(&self, bodies: Vec<String>, delay: Duration) -> Result<(), QueueError> {
+        self.queue.send(bodies, delay).await
+    }
+}
+
+#[async_trait]
+impl WorkQueue for WholeSeconds {
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Message>, QueueError> {
+        self.receives.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        self.queue.receive(max, Duration::from_secs(wait.as_secs())).await
+    }
+
+    async fn delete(&self, receipts: Vec<String>) -> Result<(), QueueError> {
+        self.queue.delete(receipts).await
+    }
+
+    async fn make_visible_after(&self, receipts: Vec<(String, Duration)>) -> Result<(), QueueError> {
+        self.queue.make_visible_after(receipts).await
+    }
+
+    async fn dead_letter(&self, letter: DeadLetter) -> Result<(), QueueError> {
+        self.queue.dead_letter(letter).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_without_messages_is_asked_no_more_often_than_a_long_poll_allows() {
+    let mut world = busy_world(1, 60 * SECOND);
+    let queue = Arc::new(WholeSeconds {
+        queue: world.queue.clone(),
+        ..WholeSeconds::default()
+    });
+    world.collector.sale_queue = queue.clone();
+    let answer = world.answer("{}").await;
+    assert_eq!(answer["done"], 1);
+    // One that finds the message, and then one every two seconds of the window.
+    let receives = queue.receives.load(Ordering::SeqCst);
+    assert!((20..=27).contains(&receives), "{receives}");
 }
 
 #[tokio::test(start_paused = true)]
