@@ -369,6 +369,63 @@ async fn wait_for<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::EmployeeMessage;
+    use crate::queue::memory::MemoryQueue;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use time::macros::utc_datetime;
+    use tokio_util::sync::CancellationToken;
+
+    /// Counts what it begins, and never ends.
+    #[derive(Default)]
+    struct Endless(AtomicUsize);
+
+    #[async_trait]
+    impl Worker for Endless {
+        type Message = EmployeeMessage;
+
+        async fn work(&self, _: EmployeeMessage, _: &Invocation, _: Instant) -> Result<(), WorkError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            std::future::pending().await
+        }
+
+        fn pace(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+
+        fn least_time(&self) -> Duration {
+            Duration::from_secs(10)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_begun_only_if_there_is_time_for_it_and_handed_back_in_time() {
+        // Three seconds are kept for settling.
+        for (seconds_left, stopped, begun) in [(12, false, 0), (13, false, 1), (900, true, 0)] {
+            let (worker, queue, jitter) = (Endless::default(), MemoryQueue::default(), Jitter::seeded(1));
+            queue.put(r#"{"branch_id": 1}"#);
+            let received = queue.receive(10, Duration::ZERO).await.unwrap();
+            let deadline = Instant::now() + Duration::from_secs(seconds_left);
+            let stop = CancellationToken::new();
+            if stopped {
+                stop.cancel();
+            }
+            let invocation = Invocation::new(None, utc_datetime!(2026-11-21 01:00), deadline, stop);
+            let desk = Desk {
+                worker: &worker,
+                queue: &queue,
+                window: Duration::from_secs(50),
+                jitter: &jitter,
+            };
+
+            let come_again = desk.records(received, &invocation).await;
+
+            assert_eq!(worker.0.load(Ordering::SeqCst), begun, "{seconds_left} s");
+            assert_eq!(come_again, ["1"]);
+            assert_eq!(queue.waits(), [(Duration::ZERO, 1)]);
+            assert_eq!(invocation.tally.counts().handed_back, 1);
+            assert!(Instant::now() < deadline);
+        }
+    }
 
     #[test]
     fn every_error_has_its_consequence() {
