@@ -28,8 +28,8 @@ const RECEIVE: usize = 10;
 /// How long a receive waits for a message. An empty queue ends a poll after this time.
 const LONG_POLL: Duration = Duration::from_secs(2);
 
-/// What has to be left of the window for another receive. SQS waits whole seconds: below one it would not wait at all,
-/// and be asked again and again until the window ends.
+/// What has to be left of the window for another receive while messages are in work. SQS waits whole seconds: below one
+/// it would not wait at all, and be asked again and again until the window ends.
 const LEAST_POLL: Duration = Duration::from_secs(1);
 
 /// How long a message that failed is left alone the first time; it doubles from try to try up to [`MAX_DELAY`].
@@ -181,9 +181,10 @@ impl<W: Worker> Desk<'_, W> {
         let (mut may_receive, mut outcome) = (true, Ok(()));
         loop {
             let window_left = window_ends.saturating_duration_since(Instant::now());
-            may_receive &= window_left >= LEAST_POLL && invocation.has_time_for(self.worker.least_time());
+            may_receive &= !window_left.is_zero() && invocation.has_time_for(self.worker.least_time());
             let room = self.room(window_left, in_work.len());
-            if may_receive && room > 0 && receiving.is_none() {
+            let worth_it = in_work.is_empty() || window_left >= LEAST_POLL;
+            if may_receive && worth_it && room > 0 && receiving.is_none() {
                 receiving = Some(self.queue.receive(room, LONG_POLL.min(window_left)));
             }
             if deleting.is_none() && !to_delete.is_empty() {

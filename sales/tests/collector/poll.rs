@@ -279,6 +279,14 @@ async fn a_queue_without_messages_is_asked_no_more_often_than_a_long_poll_allows
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_shortest_window_is_long_enough_to_empty_a_queue() {
+    // A window of a second, of which a moment has passed.
+    let mut world = busy_world(25, Duration::ZERO);
+    world.collector.poll_window = Duration::from_millis(999);
+    assert_eq!(world.answer("{}").await["done"], 25);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poll_takes_no_more_messages_than_the_quota_has_places_for() {
     let world = busy_world(20, 45 * SECOND);
     world.vendor.set_pace(10 * SECOND);
