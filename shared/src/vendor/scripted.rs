@@ -66,7 +66,7 @@ impl Reply {
     }
 }
 
-/// Whether a question that is being answered is answered, or its asker gives up.
+/// A question that is being answered, until it is or its asker gives up.
 struct Answering<'a>(&'a ScriptedVendor);
 
 impl Drop for Answering<'_> {
