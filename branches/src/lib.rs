@@ -129,10 +129,11 @@ impl BranchCollector {
         )
         .await?;
 
-        // Two names can lead to one branch; its employees are asked for once.
+        // Two names can lead to one branch; its employees are asked for once. An id is taken before its message is sent,
+        // so that another name cannot send it meanwhile; if the sending fails, the invocation does.
         let new: Vec<_> = {
-            let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            ids.into_iter().filter(|id| !sent.contains(id)).collect()
+            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            ids.into_iter().filter(|id| sent.insert(id.clone())).collect()
         };
         let message = |id: &Id| {
             let message = EmployeeMessage {
@@ -145,7 +146,6 @@ impl BranchCollector {
             .send(new.iter().map(message).collect(), Duration::ZERO)
             .await?;
         invocation.tally.count(|counts| counts.enqueued += new.len() as u64);
-        sent.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
         Ok(())
     }
 

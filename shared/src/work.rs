@@ -28,6 +28,10 @@ const RECEIVE: usize = 10;
 /// How long a receive waits for a message. An empty queue ends a poll after this time.
 const LONG_POLL: Duration = Duration::from_secs(2);
 
+/// What has to be left of the window for another receive while messages are in work. SQS waits whole seconds: below one
+/// it would not wait at all, and be asked again and again until the window ends.
+const LEAST_POLL: Duration = Duration::from_secs(1);
+
 /// How long a message that failed is left alone the first time; it doubles from try to try up to [`MAX_DELAY`].
 const FIRST_RETRY: Duration = Duration::from_secs(30);
 
@@ -130,7 +134,11 @@ impl Settlement {
     fn of(result: Result<(), WorkError>) -> Self {
         match result {
             Ok(()) => Self::Done,
-            Err(WorkError::Deferred { wait }) => Self::Defer(wait.clamp(Duration::from_secs(1), MAX_DELAY)),
+            Err(WorkError::Deferred { wait }) => {
+                // SQS counts whole seconds: rounded down, the message would come back too early.
+                let wait = wait.clamp(Duration::from_secs(1), MAX_DELAY);
+                Self::Defer(Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)))
+            }
             Err(WorkError::Permanent(reason)) => Self::DeadLetter(reason),
             Err(WorkError::Transient(reason)) => Self::TryAgain(reason),
             Err(WorkError::OutOfTime) => Self::HandBack,
@@ -175,7 +183,8 @@ impl<W: Worker> Desk<'_, W> {
             let window_left = window_ends.saturating_duration_since(Instant::now());
             may_receive &= !window_left.is_zero() && invocation.has_time_for(self.worker.least_time());
             let room = self.room(window_left, in_work.len());
-            if may_receive && room > 0 && receiving.is_none() {
+            let worth_it = in_work.is_empty() || window_left >= LEAST_POLL;
+            if may_receive && worth_it && room > 0 && receiving.is_none() {
                 receiving = Some(self.queue.receive(room, LONG_POLL.min(window_left)));
             }
             if deleting.is_none() && !to_delete.is_empty() {
@@ -361,6 +370,63 @@ async fn wait_for<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::EmployeeMessage;
+    use crate::queue::memory::MemoryQueue;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use time::macros::utc_datetime;
+    use tokio_util::sync::CancellationToken;
+
+    /// Counts what it begins, and never ends.
+    #[derive(Default)]
+    struct Endless(AtomicUsize);
+
+    #[async_trait]
+    impl Worker for Endless {
+        type Message = EmployeeMessage;
+
+        async fn work(&self, _: EmployeeMessage, _: &Invocation, _: Instant) -> Result<(), WorkError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            std::future::pending().await
+        }
+
+        fn pace(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+
+        fn least_time(&self) -> Duration {
+            Duration::from_secs(10)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_begun_only_if_there_is_time_for_it_and_handed_back_in_time() {
+        // Three seconds are kept for settling.
+        for (seconds_left, stopped, begun) in [(12, false, 0), (13, false, 1), (900, true, 0)] {
+            let (worker, queue, jitter) = (Endless::default(), MemoryQueue::default(), Jitter::seeded(1));
+            queue.put(r#"{"branch_id": 1}"#);
+            let received = queue.receive(10, Duration::ZERO).await.unwrap();
+            let deadline = Instant::now() + Duration::from_secs(seconds_left);
+            let stop = CancellationToken::new();
+            if stopped {
+                stop.cancel();
+            }
+            let invocation = Invocation::new(None, utc_datetime!(2026-11-21 01:00), deadline, stop);
+            let desk = Desk {
+                worker: &worker,
+                queue: &queue,
+                window: Duration::from_secs(50),
+                jitter: &jitter,
+            };
+
+            let come_again = desk.records(received, &invocation).await;
+
+            assert_eq!(worker.0.load(Ordering::SeqCst), begun, "{seconds_left} s");
+            assert_eq!(come_again, ["1"]);
+            assert_eq!(queue.waits(), [(Duration::ZERO, 1)]);
+            assert_eq!(invocation.tally.counts().handed_back, 1);
+            assert!(Instant::now() < deadline);
+        }
+    }
 
     #[test]
     fn every_error_has_its_consequence() {
@@ -369,6 +435,12 @@ mod tests {
             (
                 WorkError::Deferred { wait: seconds(40) },
                 Settlement::Defer(seconds(40)),
+            ),
+            (
+                WorkError::Deferred {
+                    wait: Duration::from_millis(40_001),
+                },
+                Settlement::Defer(seconds(41)),
             ),
             (
                 WorkError::Deferred { wait: seconds(3600) },

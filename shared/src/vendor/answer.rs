@@ -191,14 +191,37 @@ impl<'de> Deserialize<'de> for Head<'de> {
     }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
 enum Name {
     Id,
     Occupation,
     TransactionTimestamp,
-    #[serde(other)]
     Other,
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor;
+
+        impl Visitor<'_> for NameVisitor {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_bytes<E>(self, name: &[u8]) -> Result<Name, E> {
+                Ok(match name {
+                    b"id" => Name::Id,
+                    b"occupation" => Name::Occupation,
+                    b"transaction_timestamp" => Name::TransactionTimestamp,
+                    _ => Name::Other,
+                })
+            }
+        }
+
+        // As bytes: a name that is no text, such as half of a surrogate pair, must not hide the record's id.
+        deserializer.deserialize_bytes(NameVisitor)
+    }
 }
 
 #[cfg(test)]
@@ -294,6 +317,14 @@ mod tests {
                 (4, "has no id".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_does_not_hide_the_others() {
+        let answer = pages(&[r#"{"result": [{"\ud800": 1, "\u0069d": 7, "occupation": "salesperson"}]}"#]);
+        let (sketches, rejected) = distinct(Entity::Branch, records(&answer, Shape::List).unwrap(), None);
+        assert_eq!(sketches[0].id, id("7"));
+        assert!(sketches[0].head.is_salesperson() && rejected.is_empty());
     }
 
     #[test]

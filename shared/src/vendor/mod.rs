@@ -16,6 +16,8 @@ pub mod client;
 pub mod link;
 pub mod quota;
 pub mod retry_after;
+#[cfg(any(test, feature = "memory"))]
+pub mod scripted;
 
 /// A question to the vendor (the contract's section 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
