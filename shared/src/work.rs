@@ -163,6 +163,8 @@ struct Settled {
     message: Message,
     /// Whether it can be deleted: it is done, or it is safe elsewhere.
     delete: bool,
+    /// Whether it found no place in the quota.
+    deferred: bool,
 }
 
 impl<W: Worker> Desk<'_, W> {
@@ -206,7 +208,11 @@ impl<W: Worker> Desk<'_, W> {
                     }
                 },
                 () = wait_for(&mut deleting) => {}
-                Some(settled) = in_work.next() => to_delete.extend(settled.delete.then_some(settled.message.receipt)),
+                Some(settled) = in_work.next() => {
+                    // Where the quota has no place for one message it has none for another: they are left where they are.
+                    may_receive &= !settled.deferred;
+                    to_delete.extend(settled.delete.then_some(settled.message.receipt));
+                }
             }
         }
     }
@@ -262,8 +268,14 @@ impl<W: Worker> Desk<'_, W> {
                         .unwrap_or_else(|out_of_time| Err(out_of_time.into()))
                 }
             };
-            let delete = self.settle(&message, Settlement::of(result), run_id, invocation).await;
-            Settled { message, delete }
+            let settlement = Settlement::of(result);
+            let deferred = matches!(settlement, Settlement::Defer(_));
+            let delete = self.settle(&message, settlement, run_id, invocation).await;
+            Settled {
+                message,
+                delete,
+                deferred,
+            }
         }
         .instrument(span)
         .await

@@ -218,6 +218,22 @@ async fn waiting_for_quota_is_no_failure_and_uses_up_no_try() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_the_quota_has_no_place_for_one_message_the_others_are_left_untouched() {
+    let world = World::new();
+    let wait = 120 * SECOND;
+    world.vendor.says(sales_of("1235"), Reply::failure(FetchError::Quota { wait }));
+    for _ in 0..40 {
+        world.queue.put(MESSAGE);
+    }
+    let answer = world.answer("{}").await;
+    let deferred = answer["deferred"].as_u64().unwrap();
+    assert!((1..=20).contains(&deferred), "{answer}");
+    assert_eq!(answer["failed"], 0);
+    assert_eq!(untouched(&world) as u64, 40 - deferred);
+    assert!(world.queue.waits().into_iter().all(|(_, receives)| receives == 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poll_takes_no_new_message_after_its_window() {
     let world = busy_world(200, 7 * SECOND);
     let start = Instant::now();
