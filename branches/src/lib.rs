@@ -11,7 +11,7 @@ use shared::entity::Entity;
 use shared::event::{BranchCall, Event};
 use shared::id::Id;
 use shared::invocation::Invocation;
-use shared::message::EmployeeMessage;
+use shared::message::{EmployeeMessage, WorkMessage};
 use shared::queue::{Message, Outbox};
 use shared::run::{RunId, last_modified};
 use shared::sync::{reject_unnamed, sync};
@@ -140,7 +140,7 @@ impl BranchCollector {
                 branch_id: id.clone(),
                 run_id: Some(invocation.run_id),
             };
-            serde_json::json!(message).to_string()
+            message.to_body()
         };
         self.employee_queue
             .send(new.iter().map(message).collect(), Duration::ZERO)

@@ -286,8 +286,9 @@ pub fn next_hour(time: UtcDateTime) -> UtcDateTime {
 /// If it has another form.
 pub fn parse_time(text: &str) -> Result<UtcDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339)
-        .map(OffsetDateTime::to_utc)
-        .map_err(|_| "expected a time such as 2026-01-05T09:00:00Z".to_owned())
+        .ok()
+        .and_then(OffsetDateTime::checked_to_utc)
+        .ok_or_else(|| "expected a time such as 2026-01-05T09:00:00Z".to_owned())
 }
 
 mod rfc3339 {

@@ -19,6 +19,7 @@ use shared::vendor::answer::{Shape, distinct, records};
 use shared::vendor::{Query, Vendor};
 use shared::work::{Desk, WorkError, Worker};
 use tokio::time::Instant;
+use tracing::{Instrument, error_span};
 
 pub mod lookback;
 
@@ -153,8 +154,14 @@ impl Collector for SaleCollector {
                 None => self.lookback,
             },
         };
+        let span = error_span!(
+            "call",
+            employee_id = call.employee_id.as_str(),
+            branch_id = call.branch_id.as_ref().map(Id::as_str),
+        );
         let work = self.collect(order, invocation, invocation.work_until);
-        Ok(invocation.within_time(work).await.map_err(WorkError::from)??)
+        let work = invocation.within_time(work).instrument(span);
+        Ok(work.await.map_err(WorkError::from)??)
     }
 
     async fn records(&self, messages: Vec<Message>, invocation: &Invocation) -> Vec<String> {

@@ -11,7 +11,7 @@ use shared::event::SalespersonCall;
 use shared::id::Id;
 use shared::invocation::Invocation;
 use shared::jitter::Jitter;
-use shared::message::{EmployeeMessage, SaleMessage};
+use shared::message::{EmployeeMessage, SaleMessage, WorkMessage};
 use shared::queue::{Message, Outbox, WorkQueue};
 use shared::record::Key;
 use shared::run::{RunId, last_modified};
@@ -21,6 +21,7 @@ use shared::vendor::answer::{Shape, Sketch, distinct, records};
 use shared::vendor::{Query, Vendor};
 use shared::work::{Desk, WorkError, Worker};
 use tokio::time::Instant;
+use tracing::{Instrument, error_span};
 
 /// The salesperson collector.
 pub struct SalespersonCollector {
@@ -102,7 +103,7 @@ impl SalespersonCollector {
                 run_id: Some(run_id),
                 first_load: !rows.contains_key(&key(sketch)),
             };
-            serde_json::json!(message).to_string()
+            message.to_body()
         };
         // Before the rows: a row without its message would look as if the first load had been asked for.
         self.sale_queue
@@ -152,8 +153,10 @@ impl Collector for SalespersonCollector {
     }
 
     async fn direct(&self, call: SalespersonCall, invocation: &Invocation) -> Result<(), InvocationError> {
+        let span = error_span!("call", branch_id = call.branch_id.as_str());
         let work = self.collect(&call.branch_id, invocation.run_id, invocation, invocation.work_until);
-        Ok(invocation.within_time(work).await.map_err(WorkError::from)??)
+        let work = invocation.within_time(work).instrument(span);
+        Ok(work.await.map_err(WorkError::from)??)
     }
 
     async fn records(&self, messages: Vec<Message>, invocation: &Invocation) -> Vec<String> {

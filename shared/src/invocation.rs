@@ -13,7 +13,9 @@ use crate::tally::Tally;
 /// What is kept of an invocation's time for settling what it received: deletes, hand-backs, the answer.
 pub const SETTLING_TIME: Duration = Duration::from_secs(3);
 
-/// How long work that was begun may go on after the function was told to stop.
+/// How long work that was begun may go on after the function was told to stop: as long as a receive that is under way
+/// waits for a message, so that this one does not receive again what is handed back. (Lambda itself, which gives half a
+/// second, tells only functions that handle nothing.)
 pub const GRACE: Duration = Duration::from_secs(2);
 
 /// One invocation: what its pieces of work share.

@@ -40,7 +40,13 @@ pub struct Malformed {
 }
 
 /// A message of a work queue.
-pub trait WorkMessage: Sized {
+pub trait WorkMessage: Serialize + Sized {
+    /// The message's body. Of the characters that an id can have, SQS takes two only in escaped form.
+    fn to_body(&self) -> String {
+        let body = serde_json::json!(self).to_string();
+        body.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
+    }
+
     /// Reads a message's body.
     ///
     /// # Errors
@@ -148,6 +154,18 @@ mod tests {
         let body = serde_json::to_string(&sale).unwrap();
         assert!(body.ends_with(r#""first_load":true}"#));
         assert_eq!(SaleMessage::from_body(&body).unwrap(), sale);
+    }
+
+    #[test]
+    fn every_id_makes_a_body_that_sqs_takes() {
+        let branch_id = Id::new("a\u{fffe}\u{ffff}\u{1}é".to_owned()).unwrap();
+        let message = EmployeeMessage {
+            branch_id,
+            run_id: None,
+        };
+        let body = message.to_body();
+        assert_eq!(body, r#"{"branch_id":"a\ufffe\uffff\u0001é"}"#);
+        assert_eq!(EmployeeMessage::from_body(&body).unwrap(), message);
     }
 
     #[test]

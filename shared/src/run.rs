@@ -35,8 +35,11 @@ impl RunId {
     /// If `text` is no time in the form of RFC 3339.
     pub fn parse(text: &str) -> Result<Self, NotATime> {
         OffsetDateTime::parse(text, &Rfc3339)
-            .map(|time| Self::scheduled_for(time.to_utc()))
-            .map_err(|_| NotATime(text.to_owned()))
+            .ok()
+            // Near the ends of the calendar, UTC can lie outside of it.
+            .and_then(OffsetDateTime::checked_to_utc)
+            .map(Self::scheduled_for)
+            .ok_or_else(|| NotATime(text.chars().take(60).collect()))
     }
 }
 
@@ -101,6 +104,7 @@ mod tests {
             "",
             "yesterday",
             "2026-11-21",
+            "9999-12-31T23:59:59-01:00",
             "2026-13-01T00:00:00Z",
             "<aws.scheduler.scheduled-time>",
         ] {

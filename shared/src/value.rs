@@ -101,11 +101,11 @@ impl Value {
     /// The bytes that DynamoDB counts for this value.
     ///
     /// Source: "DynamoDB item sizes and formats", Amazon DynamoDB Developer Guide. Where it says "approximately"
-    /// this counts the upper end.
+    /// this counts the lower end: what is over the limit by a byte, DynamoDB itself refuses.
     pub fn stored_size(&self) -> usize {
         match self {
             Self::Null | Self::Bool(_) => 1,
-            Self::Number(number) => number.significant_digits().div_ceil(2) + 2,
+            Self::Number(number) => number.significant_digits().div_ceil(2) + 1,
             Self::String(text) => text.len(),
             Self::Array(elements) => 3 + elements.iter().map(|element| 1 + element.stored_size()).sum::<usize>(),
             Self::Object(members) => {
@@ -122,8 +122,8 @@ fn read<'de, T: serde::Deserialize<'de>>(raw: &'de str) -> Result<T, ValueError>
     serde_json::from_str(raw).map_err(ValueError::Unreadable)
 }
 
-/// A number's text for a log line: a vendor can send one of a million digits.
-fn shorten(text: &str) -> String {
+/// A vendor's text for a log line: it can send a number of a million digits.
+pub(crate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}… ({} characters)", &text[..end], text.len()),
         None => text.to_owned(),

@@ -29,12 +29,13 @@ pub struct StatusArgs {
     /// Directory that tables and queues are kept in
     #[arg(long, value_name = "DIR", default_value = ".cascade")]
     data: PathBuf,
-    /// Look at whatever the standard AWS environment (credentials, AWS_REGION, AWS_ENDPOINT_URL) points to
+    /// Look at whatever the standard AWS environment (AWS_ACCESS_KEY_ID or AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL)
+    /// points to; after `aws sso login`, `aws configure export-credentials --format env` makes the credentials
     #[arg(long, conflicts_with = "data")]
     aws: bool,
-    /// The environment's name, which the names of tables and queues end in
-    #[arg(long, value_name = "NAME", default_value = ENVIRONMENT)]
-    environment: String,
+    /// The environment's name, which the names of tables and queues end in; with --aws it has to be given
+    #[arg(long, value_name = "NAME", required_if_eq("aws", "true"))]
+    environment: Option<String>,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -96,11 +97,12 @@ struct QueueStatus {
 /// If there is nothing to look at, or it cannot be reached.
 pub async fn status(args: StatusArgs) -> Result<(), CommandError> {
     install_tls();
+    let environment = args.environment.as_deref().unwrap_or(ENVIRONMENT);
     let status = if args.aws {
         let config = sdk_config(aws_config::defaults(BehaviorVersion::latest())).await;
-        look(&config, &args.environment, Place::Aws, None).await?
+        look(&config, environment, Place::Aws, None).await?
     } else {
-        look_here(&args).await?
+        look_here(&args, environment).await?
     };
     if args.json {
         say(format_args!("{:#}", serde_json::json!(status)))?;
@@ -111,7 +113,7 @@ pub async fn status(args: StatusArgs) -> Result<(), CommandError> {
 }
 
 /// Looks at the cloud under the data directory: the running one, if another process has it, or else one started for it.
-async fn look_here(args: &StatusArgs) -> Result<Status, CommandError> {
+async fn look_here(args: &StatusArgs, environment: &str) -> Result<Status, CommandError> {
     let Some(state) = State::load(&args.data)? else {
         return Err(CommandError::Service {
             action: format!("find anything in {}", args.data.display()),
@@ -129,20 +131,12 @@ async fn look_here(args: &StatusArgs) -> Result<Status, CommandError> {
     };
     match Cloud::start(options).await {
         Ok(cloud) => {
-            let status = look(&cloud.sdk_config(), &args.environment, Place::Here, state.last_run).await;
+            let status = look(&cloud.sdk_config(), environment, Place::Here, state.last_run).await;
             cloud.shutdown().await?;
             status
         }
         Err(CloudError::InUse { path }) => match &state.endpoint {
-            Some(endpoint) => {
-                look(
-                    &sdk_config_for(endpoint),
-                    &args.environment,
-                    Place::Here,
-                    state.last_run,
-                )
-                .await
-            }
+            Some(endpoint) => look(&sdk_config_for(endpoint), environment, Place::Here, state.last_run).await,
             None => Err(CloudError::InUse { path }.into()),
         },
         Err(failure) => Err(failure.into()),
@@ -179,7 +173,7 @@ async fn look(
         };
         let oldest_seconds = match place {
             Place::Here => told_age(&sqs, &url).await,
-            Place::Aws => measured_age(&aws_sdk_cloudwatch::Client::new(config), &name).await?,
+            Place::Aws => measured_age(&aws_sdk_cloudwatch::Client::new(config), &name).await,
         };
         queues.push(QueueStatus {
             name,
@@ -280,8 +274,9 @@ async fn told_age(sqs: &aws_sdk_sqs::Client, url: &str) -> Option<u64> {
     told.attributes?.get(&oldest)?.parse().ok()
 }
 
-/// The age of a queue's oldest message in seconds, as CloudWatch measured it last.
-async fn measured_age(cloudwatch: &aws_sdk_cloudwatch::Client, queue: &str) -> Result<Option<u64>, CommandError> {
+/// The age of a queue's oldest message in seconds, as CloudWatch measured it last; `None` also where CloudWatch cannot
+/// be asked, as with an emulator that has none.
+async fn measured_age(cloudwatch: &aws_sdk_cloudwatch::Client, queue: &str) -> Option<u64> {
     let now = SystemTime::now();
     let measured = cloudwatch
         .get_metric_statistics()
@@ -294,17 +289,12 @@ async fn measured_age(cloudwatch: &aws_sdk_cloudwatch::Client, queue: &str) -> R
         .statistics(Statistic::Maximum)
         .send()
         .await
-        .map_err(|failure| CommandError::Service {
-            action: format!("ask CloudWatch for the age of {queue}'s oldest message"),
-            reason: error_chain(&failure),
-        })?;
-    let points = measured.datapoints.unwrap_or_default();
+        .ok()?;
+    let points = measured.datapoints?;
     let latest = points
         .into_iter()
-        .max_by_key(|point| point.timestamp.map(|time| time.secs()));
-    Ok(latest
-        .and_then(|point| point.maximum)
-        .map(|seconds| Duration::from_secs_f64(seconds.max(0.0)).as_secs()))
+        .max_by_key(|point| point.timestamp.map(|time| time.secs()))?;
+    Some(Duration::from_secs_f64(latest.maximum?.max(0.0)).as_secs())
 }
 
 impl fmt::Display for Status {

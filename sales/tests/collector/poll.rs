@@ -221,7 +221,9 @@ async fn waiting_for_quota_is_no_failure_and_uses_up_no_try() {
 async fn where_the_quota_has_no_place_for_one_message_the_others_are_left_untouched() {
     let world = World::new();
     let wait = 120 * SECOND;
-    world.vendor.says(sales_of("1235"), Reply::failure(FetchError::Quota { wait }));
+    world
+        .vendor
+        .says(sales_of("1235"), Reply::failure(FetchError::Quota { wait }));
     for _ in 0..40 {
         world.queue.put(MESSAGE);
     }

@@ -87,6 +87,7 @@ impl DynamoTable {
             Some(seen) => {
                 let (condition, value) = as_seen(seen);
                 put.condition_expression(condition)
+                    .expression_attribute_names("#key", self.entity.partition_key())
                     .expression_attribute_names("#last_modified", LAST_MODIFIED)
                     .expression_attribute_values(":seen", value)
             }
@@ -110,6 +111,7 @@ impl DynamoTable {
             .update_expression(update.expression)
             .condition_expression(condition)
             .set_expression_attribute_names(Some(update.names))
+            .expression_attribute_names("#key", self.entity.partition_key())
             .set_expression_attribute_values(Some(update.values))
             .expression_attribute_values(":now", AttributeValue::S(last_modified.to_owned()))
             .expression_attribute_values(":seen", seen)
@@ -265,9 +267,12 @@ impl Update {
 /// with the same one is the same.
 fn as_seen(seen: &Row) -> (&'static str, AttributeValue) {
     match &seen.last_modified {
-        Some(last_modified) => ("#last_modified = :seen", AttributeValue::S(last_modified.clone())),
+        Some(last_modified) => (
+            "attribute_exists(#key) AND #last_modified = :seen",
+            AttributeValue::S(last_modified.clone()),
+        ),
         None => (
-            "NOT attribute_type(#last_modified, :seen)",
+            "attribute_exists(#key) AND NOT attribute_type(#last_modified, :seen)",
             AttributeValue::S("S".to_owned()),
         ),
     }

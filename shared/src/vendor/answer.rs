@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::entity::Entity;
 use crate::id::Id;
 use crate::record::{Key, Rejection};
+use crate::value::shorten;
 
 /// An answer that is JSON, but not as the contract's section 1 says. No further try can mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +50,10 @@ pub fn records<'a>(pages: &'a [Bytes], shape: Shape<'_>) -> Result<Vec<&'a RawVa
                 let answered = Id::from_json(member(&members, id_name)?)
                     .map_err(|error| MalformedAnswer(format!("result's {id_name} {error}")))?;
                 if answered != *id {
-                    return Err(MalformedAnswer(format!("it is about {id_name} {answered}, not {id}")));
+                    return Err(MalformedAnswer(format!(
+                        "it is about {id_name} {}, not {id}",
+                        shorten(answered.as_str())
+                    )));
                 }
                 member(&members, list)?
             }
