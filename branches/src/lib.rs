@@ -19,7 +19,7 @@ use shared::table::Table;
 use shared::vendor::answer::{Shape, distinct, records};
 use shared::vendor::{Query, Vendor};
 use shared::work::WorkError;
-use tracing::{Instrument, error, info_span, warn};
+use tracing::{Instrument, error, error_span, warn};
 
 /// The branches that are collected where the event names none (the contract's section 2).
 pub const DEFAULT_BRANCHES: [&str; 13] = [
@@ -85,7 +85,7 @@ impl BranchCollector {
         sent: &Mutex<HashSet<Id>>,
         invocation: &Invocation,
     ) -> Result<(), String> {
-        let span = info_span!("branch", branch_name = name);
+        let span = error_span!("branch", branch_name = name);
         async {
             let work = self.sync_branch(&name, sent, invocation);
             let result = invocation
@@ -170,7 +170,7 @@ impl BranchCollector {
             stop: invocation.stop.clone(),
             tally: Default::default(),
         };
-        let span = info_span!("event", message_id = message.id, run_id = %redone.run_id);
+        let span = error_span!("event", message_id = message.id, run_id = %redone.run_id);
         let result = self.collect(names, &redone).instrument(span).await;
         invocation.tally.count(|counts| *counts += redone.tally.counts());
         result

@@ -202,6 +202,8 @@ pub struct RunOutcome {
     pub left: BTreeMap<String, Depth>,
     /// What is in the dead-letter queues of the work queues, by name.
     pub dead_letters: BTreeMap<String, u64>,
+    /// How many of them came with this run, whoever sent them there: a collector, or the queue itself.
+    pub new_dead_letters: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// How far the simulated clock was moved on over waits, in seconds.
@@ -228,7 +230,7 @@ impl RunOutcome {
 
     /// Whether every branch was collected and every message was done.
     pub fn is_complete(&self) -> bool {
-        self.errors.is_empty() && self.total().dead_lettered == 0 && self.left.values().all(|depth| depth.all() == 0)
+        self.errors.is_empty() && self.new_dead_letters == 0 && self.left.values().all(|depth| depth.all() == 0)
     }
 }
 
@@ -303,14 +305,37 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the queues cannot be looked at.
-    pub async fn run(&self, run_id: RunId, view: &View, moved: impl Fn()) -> Result<RunOutcome, DepthError> {
+    pub async fn run(&self, run_id: RunId, view: &View, mut moved: impl FnMut()) -> Result<RunOutcome, DepthError> {
         let started = Instant::now();
+        let dead_letters_before: u64 = self.dead_letters().await?.values().sum();
         let event = json!({ "run_id": run_id.to_string() }).to_string();
         let mut errors = Vec::new();
         let mut note = |handled: Handled| errors.extend(handled.answer.err().map(|failure| error_chain(&failure)));
         note(self.invoke(Stage::Branches, &event, view).await);
         let (mut skips, mut skipped_seconds) = (0, 0);
         while !self.stop.is_cancelled() {
+            let left = [
+                self.depth(&self.places.employee_queue_url).await?,
+                self.depth(&self.places.sale_queue_url).await?,
+            ];
+            if left.iter().all(|depth| depth.all() == 0) {
+                break;
+            }
+            if left.iter().all(|depth| depth.waiting == 0) {
+                // All that is left is hidden: it waits for its next try, and a poll would find nothing.
+                if !self.clock.advance(SKIP) {
+                    sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+                moved();
+                skips += 1;
+                skipped_seconds += SKIP.as_secs();
+                if skips > MOST_SKIPS {
+                    break;
+                }
+                continue;
+            }
+            skips = 0;
             let (salespersons, sales) = tokio::join!(
                 self.invoke(Stage::Salespersons, &event, view),
                 self.invoke(Stage::Sales, &event, view),
@@ -318,40 +343,15 @@ impl Pipeline {
             let failed = salespersons.answer.is_err() || sales.answer.is_err();
             note(salespersons);
             note(sales);
-            let left = [
-                self.depth(&self.places.employee_queue_url).await?,
-                self.depth(&self.places.sale_queue_url).await?,
-            ];
-            if failed || left.iter().all(|depth| depth.all() == 0) {
-                break;
-            }
-            if left.iter().any(|depth| depth.waiting > 0) {
-                skips = 0;
-                continue;
-            }
-            // All that is left is hidden: it waits for its next try.
-            if !self.clock.advance(SKIP) {
-                sleep(LOOK_AGAIN).await;
-                continue;
-            }
-            moved();
-            skips += 1;
-            skipped_seconds += SKIP.as_secs();
-            if skips > MOST_SKIPS {
+            if failed {
                 break;
             }
         }
         let mut left = BTreeMap::new();
-        let mut dead_letters = BTreeMap::new();
         for url in [&self.places.employee_queue_url, &self.places.sale_queue_url] {
             left.insert(queue_name(url), self.depth(url).await?);
         }
-        for url in [
-            &self.places.employee_dead_letter_queue_url,
-            &self.places.sale_dead_letter_queue_url,
-        ] {
-            dead_letters.insert(queue_name(url), self.depth(url).await?.all());
-        }
+        let dead_letters = self.dead_letters().await?;
         Ok(RunOutcome {
             run_id: run_id.to_string(),
             stages: Stage::ALL
@@ -359,6 +359,7 @@ impl Pipeline {
                 .into(),
             errors,
             left,
+            new_dead_letters: dead_letters.values().sum::<u64>().saturating_sub(dead_letters_before),
             dead_letters,
             seconds: started.elapsed().as_secs_f64(),
             skipped_seconds,
@@ -367,6 +368,18 @@ impl Pipeline {
 
     async fn depth(&self, url: &str) -> Result<Depth, DepthError> {
         depth(&self.sqs, url).await
+    }
+
+    /// What is in the dead-letter queues of the work queues, by name.
+    async fn dead_letters(&self) -> Result<BTreeMap<String, u64>, DepthError> {
+        let mut dead_letters = BTreeMap::new();
+        for url in [
+            &self.places.employee_dead_letter_queue_url,
+            &self.places.sale_dead_letter_queue_url,
+        ] {
+            dead_letters.insert(queue_name(url), self.depth(url).await?.all());
+        }
+        Ok(dead_letters)
     }
 }
 

@@ -51,13 +51,13 @@ impl Clock {
         }
     }
 
-    /// Moves a simulated clock forward by `step` (to the millisecond). The machine's clock cannot be moved:
-    /// there this does nothing and answers `false`.
+    /// Moves a simulated clock forward by `step`, rounded up to the millisecond, so that it never stops short of the
+    /// time that was meant. The machine's clock cannot be moved: there this does nothing and answers `false`.
     pub fn advance(&self, step: Duration) -> bool {
         match &self.0 {
             Reading::System => false,
             Reading::Simulated { skipped_ms, .. } => {
-                let millis = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
+                let millis = u64::try_from(step.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
                 skipped_ms.fetch_add(millis, Ordering::SeqCst);
                 true
             }
@@ -76,6 +76,14 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(clock.clone().advance(Duration::from_secs(60)));
         assert_eq!(clock.now(), utc_datetime!(2026-11-21 01:01:05));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_moved_to_a_time_does_not_stop_short_of_it() {
+        let clock = Clock::starting_at(utc_datetime!(2026-11-21 01:00:00.000_000_1));
+        let hour = utc_datetime!(2026-11-21 02:00);
+        clock.advance((hour - clock.now()).unsigned_abs());
+        assert!(clock.now() >= hour, "{}", clock.now());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use time::UtcDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, info_span};
+use tracing::{Instrument, error, error_span, info};
 
 use crate::event::{DirectCall, Event, UnknownEvent};
 use crate::invocation::Invocation;
@@ -98,7 +98,8 @@ pub async fn handle<C: Collector>(collector: &C, event: &str, call: Call) -> Han
 
 /// Handles an event as [`handle`] does, and counts in `tally`, where somebody can watch.
 pub async fn handle_in_view<C: Collector>(collector: &C, event: &str, call: Call, tally: Arc<Tally>) -> Handled {
-    let span = info_span!(
+    // Of the highest level, like every span here: warnings carry its ids also where nothing below them is logged.
+    let span = error_span!(
         "invocation",
         request_id = call.request_id,
         run_id = tracing::field::Empty

@@ -7,10 +7,10 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, error_span, info, warn};
 
 use crate::error_chain;
-use crate::invocation::{Invocation, OutOfTime};
+use crate::invocation::{Invocation, OutOfTime, SETTLING_TIME};
 use crate::jitter::Jitter;
 use crate::message::WorkMessage;
 use crate::queue::{DeadLetter, MAX_DELAY, Message, QueueError, WorkQueue};
@@ -181,6 +181,13 @@ impl<W: Worker> Desk<'_, W> {
         let mut deleting: Option<BoxFuture<'_, ()>> = None;
         let mut to_delete = Vec::new();
         let (mut may_receive, mut outcome) = (true, Ok(()));
+        if !invocation.has_time_for(self.worker.least_time()) {
+            let needed = self.worker.least_time() + SETTLING_TIME;
+            warn!(
+                needed_seconds = needed.as_secs(),
+                "the invocation has no time for any message"
+            );
+        }
         loop {
             let window_left = window_ends.saturating_duration_since(Instant::now());
             may_receive &= !window_left.is_zero() && invocation.has_time_for(self.worker.least_time());
@@ -245,7 +252,7 @@ impl<W: Worker> Desk<'_, W> {
             .ok()
             .and_then(WorkMessage::run_id)
             .unwrap_or(invocation.run_id);
-        let span = info_span!(
+        let span = error_span!(
             "message",
             message_id = message.id,
             %run_id,

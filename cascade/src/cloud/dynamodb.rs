@@ -62,6 +62,15 @@ pub(super) async fn start(file: Option<&Path>, stop: CancellationToken) -> Resul
     Ok((DynamoDb { client, address }, Host { stop, thread }))
 }
 
+/// Spares each write a walk over all stream records: dynoxide asks for the highest sequence number of a table before it
+/// adds one, and has no index to answer from.
+fn index_streams(file: &str) -> rusqlite::Result<()> {
+    rusqlite::Connection::open(file)?.execute_batch(
+        "CREATE INDEX IF NOT EXISTS cascade_stream_sequence
+         ON _stream_records (table_name, CAST(sequence_number AS INTEGER))",
+    )
+}
+
 /// The body of the database's thread. Says on `ready` where it listens, or why it does not.
 fn host(file: Option<&str>, ready: &mpsc::Sender<Result<SocketAddr, CloudError>>, stop: CancellationToken) {
     let open = || {
@@ -72,15 +81,16 @@ fn host(file: Option<&str>, ready: &mpsc::Sender<Result<SocketAddr, CloudError>>
         // What it calls the end of a bulk load sets `synchronous=NORMAL`, as our own file has it: without, each write
         // waits for the disk, which only a power cut would give a reason for.
         let database = database.and_then(|database| database.disable_bulk_loading().map(|()| database));
+        let database = database.map_err(CloudError::tables)?;
+        if let Some(file) = file {
+            index_streams(file).map_err(CloudError::tables)?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .thread_name("dynamodb")
             .enable_all()
             .build();
-        Ok((
-            database.map_err(CloudError::tables)?,
-            runtime.map_err(CloudError::tables)?,
-        ))
+        Ok((database, runtime.map_err(CloudError::tables)?))
     };
     let (database, runtime) = match open() {
         Ok(opened) => opened,

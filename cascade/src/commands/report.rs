@@ -79,7 +79,7 @@ impl fmt::Display for RunReport {
                 "{} sent, {} done, {} dead-lettered, {} left in the queues",
                 grouped(sent),
                 grouped(total.done),
-                grouped(total.dead_lettered),
+                grouped(outcome.new_dead_letters),
                 grouped(left)
             ),
         );

@@ -96,7 +96,20 @@ async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, Comma
     let cloud_before = session.cloud.requests();
     let outcome = {
         let progress = Progress::new(quiet, session.quota, DEFAULT_BRANCHES.len());
-        let running = session.pipeline.run(run_id, &view, || session.cloud.time_moved());
+        let Session {
+            pipeline,
+            cloud,
+            state,
+            clock,
+            ..
+        } = &mut *session;
+        let running = pipeline.run(run_id, &view, || {
+            cloud.time_moved();
+            // A clock that went back after a kill would hide messages, and keep rows from being written.
+            if let Err(failure) = state.reach(clock.now()) {
+                tracing::warn!(reason = shared::error_chain(&failure), "the clock's time is not kept");
+            }
+        });
         progress.watch(&view, running).await?
     };
     let first = session.state.last_run.is_none();

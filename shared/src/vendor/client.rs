@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 use url::Url;
 
-use super::quota::{NoPlace, Quota};
+use super::quota::{NoPlace, Patience, Quota, Turn};
 use super::{Answer, FetchError, Query, Vendor, link, retry_after};
 use crate::clock::Clock;
 use crate::error_chain;
@@ -129,6 +129,19 @@ enum Try {
     Final(String),
 }
 
+/// Tries of one request that failed in a way that may pass.
+struct FailedTries {
+    /// What the last one ended in.
+    reason: String,
+    tries: u32,
+}
+
+impl From<FailedTries> for FetchError {
+    fn from(FailedTries { reason, tries }: FailedTries) -> Self {
+        Self::Transient { reason, tries }
+    }
+}
+
 /// The memory that an answer takes.
 #[derive(Default)]
 struct Memory {
@@ -182,30 +195,51 @@ impl VendorClient {
         url
     }
 
-    /// One page, with as many tries as make sense.
+    /// One page, with as many tries as make sense; `pages` of the answer are there already.
     async fn page(
         &self,
         mut url: Url,
+        turn: &Turn,
+        pages: usize,
         invocation: &Invocation,
         quota_until: Instant,
         memory: &mut Memory,
     ) -> Result<(Bytes, Option<Url>, time::UtcDateTime), FetchError> {
-        let (mut failures, mut throttles, mut redirects) = (0, 0, 0);
+        let (mut throttles, mut redirects) = (0, 0);
+        let mut failed: Option<FailedTries> = None;
         let held_before = memory.bytes;
+        // What a try is that cannot be made any more: not made, if it would have been the first of all; a failure, if
+        // others have failed before it, or if the answer is too long for the time there is.
+        let out_of_time = |failed: Option<FailedTries>, otherwise: FetchError| match failed {
+            _ if invocation.stop.is_cancelled() => FetchError::OutOfTime,
+            Some(failed) => failed.into(),
+            None if pages > 0 => FetchError::Transient {
+                reason: format!("the invocation's time was over after {pages} pages of the answer"),
+                tries: 1,
+            },
+            None => otherwise,
+        };
         loop {
-            let waited = self
-                .quota
-                .acquire(quota_until.min(invocation.work_until), &invocation.stop)
-                .await;
-            match waited {
+            // What was begun is carried through, as long as the vendor does not close the quota.
+            let begun = pages > 0 || failed.is_some() || redirects > 0;
+            let patience = Patience {
+                closed_until: quota_until.min(invocation.work_until),
+                taken_until: if begun {
+                    invocation.work_until
+                } else {
+                    quota_until.min(invocation.work_until)
+                },
+            };
+            match self.quota.acquire(turn, patience, &invocation.stop).await {
                 Ok(waited) => invocation.tally.count(|counts| {
                     counts.quota_wait_ms += u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
                 }),
-                Err(NoPlace::For(wait)) => return Err(FetchError::Quota { wait }),
+                Err(NoPlace::Closed(wait)) => return Err(FetchError::Quota { wait }),
+                Err(NoPlace::Taken(wait)) => return Err(out_of_time(failed, FetchError::Quota { wait })),
                 Err(NoPlace::Stopped) => return Err(FetchError::OutOfTime),
             }
             if !invocation.has_time_for(self.settings.time_out) {
-                return Err(FetchError::OutOfTime);
+                return Err(out_of_time(failed, FetchError::OutOfTime));
             }
             invocation.tally.count(|counts| counts.api_calls += 1);
             let asked_at = self.clock.now();
@@ -228,30 +262,23 @@ impl VendorClient {
                     self.quota.close_for(wait);
                 }
                 Try::MayPass(reason) => {
-                    failures += 1;
+                    let tries = failed.map_or(1, |failed| failed.tries + 1);
                     if invocation.stop.is_cancelled() {
                         // What cannot be tried again now has not failed for good: it is handed back.
                         return Err(FetchError::OutOfTime);
                     }
-                    if failures >= MAX_TRIES {
-                        return Err(FetchError::Transient {
-                            reason,
-                            tries: failures,
-                        });
+                    let failure = FailedTries { reason, tries };
+                    let backoff = self.jitter.around(FIRST_BACKOFF * 2u32.pow(tries - 1));
+                    if tries >= MAX_TRIES || !invocation.has_time_for(backoff + self.settings.time_out) {
+                        return Err(failure.into());
                     }
-                    let backoff = self.jitter.around(FIRST_BACKOFF * 2u32.pow(failures - 1));
                     warn!(
-                        reason,
-                        attempt = failures,
+                        reason = failure.reason,
+                        attempt = tries,
                         backoff_seconds = backoff.as_secs_f64(),
                         "a request failed and is tried again"
                     );
-                    if !invocation.has_time_for(backoff + self.settings.time_out) {
-                        return Err(FetchError::Transient {
-                            reason,
-                            tries: failures,
-                        });
-                    }
+                    failed = Some(failure);
                     tokio::select! {
                         () = invocation.stop.cancelled() => return Err(FetchError::OutOfTime),
                         () = tokio::time::sleep(backoff) => {}
@@ -380,6 +407,7 @@ impl VendorClient {
 #[async_trait]
 impl Vendor for VendorClient {
     async fn fetch(&self, query: &Query, invocation: &Invocation, quota_until: Instant) -> Result<Answer, FetchError> {
+        let turn = self.quota.turn();
         let mut memory = Memory::default();
         let mut pages = Vec::new();
         let mut fetched_at = None;
@@ -390,7 +418,9 @@ impl Vendor for VendorClient {
                     "the answer has more than {MAX_PAGES} pages"
                 )));
             }
-            let (body, following, asked_at) = self.page(url, invocation, quota_until, &mut memory).await?;
+            let (body, following, asked_at) = self
+                .page(url, &turn, pages.len(), invocation, quota_until, &mut memory)
+                .await?;
             fetched_at.get_or_insert(asked_at);
             pages.push(body);
             next = following;

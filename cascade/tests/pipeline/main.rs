@@ -1,0 +1,11 @@
+//! The whole pipeline: embedded cloud, simulated vendor, and the three collectors with the real AWS SDKs between them.
+
+mod command;
+mod crashes;
+mod deliveries;
+mod failures;
+mod harness;
+mod hours;
+mod loads;
+mod model;
+mod quota;
