@@ -109,7 +109,7 @@ async fn sixteen_answers_of_20_mb_at_once_are_worked_through_in_less_than_100_mb
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes in a debug build"]
+#[ignore = "takes over a minute in a debug build; the test above sends the same answer with fewer inserts"]
 async fn a_hundred_thousand_inserts_take_less_than_100_mb() {
     let stub = Stub::start(large_vendor).await;
     let function = Function::start(&stub);
