@@ -54,7 +54,8 @@ pub struct BranchCollector {
 impl BranchCollector {
     /// Collects branches by name, or all of them. Where one fails the others go on.
     async fn collect(&self, mut names: Vec<String>, invocation: &Invocation) -> Result<(), InvocationError> {
-        if names.is_empty() {
+        let is_run = names.is_empty();
+        if is_run {
             names = DEFAULT_BRANCHES.map(str::to_owned).into();
         }
         let mut seen = HashSet::new();
@@ -72,6 +73,7 @@ impl BranchCollector {
         let mut failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
         failed.sort();
         if failed.is_empty() {
+            invocation.tally.count(|counts| counts.runs_begun += u64::from(is_run));
             Ok(())
         } else {
             Err(InvocationError::Branches { failed, all })

@@ -156,8 +156,8 @@ async fn an_event_that_names_no_branch_means_all_of_them() {
         assert_eq!(asked, all, "{event}");
         assert_eq!((world.row_ids().len(), world.sent().len()), (13, 13), "{event}");
         assert_eq!(
-            (&answer["inserted"], &answer["enqueued"]),
-            (&json!(13), &json!(13)),
+            (&answer["inserted"], &answer["enqueued"], &answer["runs_begun"]),
+            (&json!(13), &json!(13), &json!(1)),
             "{event}"
         );
     }
@@ -178,6 +178,8 @@ async fn an_answer_has_the_contracts_fields() {
         ("rejected", json!(0)),
         ("enqueued", json!(1)),
         ("failed", json!(0)),
+        // One branch is no run.
+        ("runs_begun", json!(0)),
     ] {
         assert_eq!(answer[field], value, "{field}");
     }
@@ -245,6 +247,7 @@ async fn where_branches_fail_the_others_are_done_and_the_error_names_the_failed_
     let handled = world.handle(SCHEDULE).await;
 
     assert_eq!((handled.counts.inserted, handled.counts.enqueued), (10, 10));
+    assert_eq!(handled.counts.runs_begun, 0);
     let error = handled.answer.unwrap_err().to_string();
     assert_eq!(
         error,

@@ -50,6 +50,8 @@ pub struct Counts {
     pub dead_lettered: u64,
     /// Requests that the vendor answered with 429.
     pub api_throttles: u64,
+    /// Runs begun: all branches were asked for, and handed on.
+    pub runs_begun: u64,
     /// Milliseconds that requests waited for the quota, added up over requests that waited at the same time.
     pub quota_wait_ms: u64,
 }
@@ -69,6 +71,7 @@ impl std::ops::AddAssign for Counts {
         self.handed_back += other.handed_back;
         self.dead_lettered += other.dead_lettered;
         self.api_throttles += other.api_throttles;
+        self.runs_begun += other.runs_begun;
         self.quota_wait_ms += other.quota_wait_ms;
     }
 }

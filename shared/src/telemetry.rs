@@ -94,6 +94,7 @@ pub fn embedded_metrics(
         ("MessagesDeadLettered", counts.dead_lettered),
         ("ApiCalls", counts.api_calls),
         ("ApiThrottles", counts.api_throttles),
+        ("RunsBegun", counts.runs_begun),
     ];
     let definition = |name: &str, unit: &str| json!({"Name": name, "Unit": unit});
     let mut definitions: Vec<_> = metrics.iter().map(|(name, _)| definition(name, "Count")).collect();
