@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct CloudOptions {
     /// The directory for its files, made if it is missing; `None` keeps everything in memory.
     pub data: Option<PathBuf>,
-    /// The port on 127.0.0.1; 0 takes any that is free.
+    /// The address to listen on. Whoever reaches it is let in, so that this machine's own loopback is the usual one.
+    pub address: IpAddr,
+    /// The port; 0 takes any that is free.
     pub port: u16,
     /// The time that delays, visibility time-outs and retention go by. It must not go backwards between two starts on
     /// the same data. DynamoDB has the machine's time whatever this says.
@@ -75,10 +77,12 @@ pub enum CloudError {
         path: PathBuf,
     },
     /// The port cannot be listened on.
-    #[error("could not listen on 127.0.0.1:{port}; choose another port, or 0 for any that is free")]
+    #[error(
+        "could not listen on {address}; choose an address of this machine, and another port, or 0 for any that is free"
+    )]
     Port {
-        /// The port.
-        port: u16,
+        /// The address and port.
+        address: SocketAddr,
         /// What the operating system said.
         source: io::Error,
     },
@@ -138,13 +142,9 @@ impl Cloud {
 
         let stop = CancellationToken::new();
         let stop_when_dropped = stop.clone().drop_guard();
-        let port = |source| CloudError::Port {
-            port: options.port,
-            source,
-        };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))
-            .await
-            .map_err(port)?;
+        let address = SocketAddr::from((options.address, options.port));
+        let port = |source| CloudError::Port { address, source };
+        let listener = TcpListener::bind(address).await.map_err(port)?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(port)?);
 
         let schemas = [&sqs::SCHEMAS[..], &[sns::SCHEMA]].concat();

@@ -12,7 +12,7 @@ use super::CommandError;
 use super::output::say;
 use super::progress::Progress;
 use super::report::{RunReport, Writes};
-use super::session::{Ports, Session, SessionArgs, parse_count};
+use super::session::{Listen, Session, SessionArgs, parse_count};
 use crate::pipeline::View;
 use crate::state::{Source, next_hour};
 
@@ -37,7 +37,7 @@ pub struct RunArgs {
 /// # Errors
 /// If the cloud, the vendor or the state cannot be used.
 pub async fn run(args: RunArgs) -> Result<bool, CommandError> {
-    let mut session = Session::start(&args.session, args.frozen, Ports::default()).await?;
+    let mut session = Session::start(&args.session, args.frozen, Listen::default()).await?;
     let stop = session.stop.clone();
     tokio::spawn(async move {
         interrupted().await;

@@ -1,6 +1,7 @@
 //! What `run` and `up` have in common: a cloud, a vendor, and the collectors between them.
 
 use std::fs::OpenOptions;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -140,15 +141,29 @@ pub(super) struct Session {
 }
 
 /// Where `up` listens; a run takes what is free.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ports {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listen {
+    pub(super) address: IpAddr,
     pub(super) cloud: u16,
     pub(super) vendor: u16,
 }
 
+/// This machine, and nobody else.
+pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: LOOPBACK,
+            cloud: 0,
+            vendor: 0,
+        }
+    }
+}
+
 impl Session {
     /// Starts everything. With `frozen`, the simulated world stays at the hour that it has reached.
-    pub(super) async fn start(args: &SessionArgs, frozen: bool, ports: Ports) -> Result<Self, CommandError> {
+    pub(super) async fn start(args: &SessionArgs, frozen: bool, listen: Listen) -> Result<Self, CommandError> {
         install_tls();
         let mut state = match &args.vendor {
             Some(url) => State::of_url(&args.data, url.as_str())?,
@@ -162,7 +177,8 @@ impl Session {
         };
         let cloud = Cloud::start(CloudOptions {
             data: Some(args.data.clone()),
-            port: ports.cloud,
+            address: listen.address,
+            port: listen.cloud,
             clock: clock.clone(),
         })
         .await?;
@@ -171,7 +187,8 @@ impl Session {
         let vendor = match &state.source {
             Source::Url(_) => None,
             Source::Simulated(simulation) => {
-                let options = vendor_options(simulation, clock.clone(), quota, faults, ports.vendor);
+                let listen = SocketAddr::from((listen.address, listen.vendor));
+                let options = vendor_options(simulation, clock.clone(), quota, faults, listen);
                 Some(VendorServer::start(options).await?)
             }
         };
@@ -230,7 +247,7 @@ pub(super) fn vendor_options(
     clock: Clock,
     quota: NonZeroU32,
     faults: Faults,
-    port: u16,
+    listen: SocketAddr,
 ) -> VendorOptions {
     let base = VendorOptions::new(simulation.seed, clock);
     VendorOptions {
@@ -241,7 +258,8 @@ pub(super) fn vendor_options(
         },
         requests_per_minute: Some(usize::try_from(quota.get()).unwrap_or(usize::MAX)),
         faults,
-        port,
+        address: listen.ip(),
+        port: listen.port(),
         ..base
     }
 }

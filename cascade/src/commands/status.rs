@@ -18,7 +18,7 @@ use shared::lambda::{install_tls, sdk_config};
 
 use super::CommandError;
 use super::output::say;
-use super::session::ENVIRONMENT;
+use super::session::{ENVIRONMENT, LOOPBACK};
 use crate::cloud::{Cloud, CloudError, CloudOptions, OLDEST_MESSAGE, sdk_config_for};
 use crate::pipeline::{Depth, RunOutcome, depth};
 use crate::state::{Source, State};
@@ -126,6 +126,7 @@ async fn look_here(args: &StatusArgs, environment: &str) -> Result<Status, Comma
     };
     let options = CloudOptions {
         data: Some(args.data.clone()),
+        address: LOOPBACK,
         port: 0,
         clock,
     };

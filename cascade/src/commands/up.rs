@@ -1,5 +1,6 @@
 //! `cascade up`: the cloud, the vendor and the schedule, until Ctrl-C.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::CommandError;
 use super::output::say;
 use super::run::interrupted;
-use super::session::{Ports, Session, SessionArgs, parse_count};
+use super::session::{LOOPBACK, Listen, Session, SessionArgs, parse_count};
 use crate::pipeline::{Stage, View};
 use crate::state::next_hour;
 
@@ -24,10 +25,14 @@ pub struct UpArgs {
     /// How many times faster than the clock on the wall the hours and minutes of the schedule pass
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "vendor", value_parser = parse_count)]
     speed: NonZeroU32,
-    /// The cloud's port on 127.0.0.1
+    /// The address that cloud and vendor listen on; whoever reaches it is let in. Containers on Linux reach Docker's
+    /// bridge, which usually is 172.17.0.1
+    #[arg(long, value_name = "ADDRESS", default_value_t = LOOPBACK)]
+    bind: IpAddr,
+    /// The cloud's port
     #[arg(long, value_name = "N", default_value_t = 8700)]
     port: u16,
-    /// The simulated vendor's port on 127.0.0.1
+    /// The simulated vendor's port
     #[arg(long, value_name = "N", default_value_t = 8701)]
     vendor_port: u16,
     /// Offer the cloud and the vendor without running the collectors
@@ -46,11 +51,12 @@ const TICK: Duration = Duration::from_millis(250);
 /// # Errors
 /// If the cloud, the vendor or the state cannot be used.
 pub async fn up(args: UpArgs) -> Result<(), CommandError> {
-    let ports = Ports {
+    let listen = Listen {
+        address: args.bind,
         cloud: args.port,
         vendor: args.vendor_port,
     };
-    let mut session = Session::start(&args.session, false, ports).await?;
+    let mut session = Session::start(&args.session, false, listen).await?;
     let endpoint = session.cloud.endpoint();
     say(format_args!(
         "The cloud is at {endpoint}, the vendor at {}, {} requests a minute.",

@@ -1,5 +1,6 @@
 //! `cascade vendor`: the simulated vendor on its own.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use clap::Args;
@@ -8,14 +9,17 @@ use time::UtcDateTime;
 
 use super::CommandError;
 use super::output::say;
-use super::session::{DEFAULT_QUOTA, WorldArgs, parse_count, vendor_options};
+use super::session::{DEFAULT_QUOTA, LOOPBACK, WorldArgs, parse_count, vendor_options};
 use crate::state::{DEFAULT_SALES, DEFAULT_SALESPERSONS, DEFAULT_SEED, Simulation, this_hour};
 use crate::vendor::{Changes, VendorOptions, VendorServer};
 
 /// Run the simulated vendor alone, until Ctrl-C
 #[derive(Debug, Args)]
 pub struct VendorArgs {
-    /// Port on 127.0.0.1; 0: any that is free
+    /// The address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value_t = LOOPBACK)]
+    pub bind: IpAddr,
+    /// The port; 0: any that is free
     #[arg(long, value_name = "N", default_value_t = 8701)]
     pub port: u16,
     /// Requests that it allows in any 60 seconds
@@ -45,7 +49,13 @@ pub async fn vendor(args: VendorArgs) -> Result<(), CommandError> {
     let clock = Clock::starting_at(args.world.start.unwrap_or(now));
     let options = VendorOptions {
         page_size: args.page_size,
-        ..vendor_options(&simulation, clock, args.quota, args.world.faults()?, args.port)
+        ..vendor_options(
+            &simulation,
+            clock,
+            args.quota,
+            args.world.faults()?,
+            (args.bind, args.port).into(),
+        )
     };
     let server = VendorServer::start(options).await?;
     let url = server.url();

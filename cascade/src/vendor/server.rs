@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
@@ -70,7 +70,9 @@ pub struct VendorOptions {
     pub world: WorldOptions,
     /// What time it is at the vendor's. The world catches up with it before each answer.
     pub clock: Clock,
-    /// The port on 127.0.0.1; 0 for any free one.
+    /// The address to listen on.
+    pub address: IpAddr,
+    /// The port; 0 for any free one.
     pub port: u16,
     /// Requests allowed in any 60 seconds; no quota at all if `None`.
     pub requests_per_minute: Option<usize>,
@@ -88,11 +90,12 @@ pub struct VendorOptions {
 
 impl VendorOptions {
     /// A vendor of the usual size that does nothing wrong, with 300 requests a minute and answers of one page, on any
-    /// free port. The world starts at the clock's present time.
+    /// free port of 127.0.0.1. The world starts at the clock's present time.
     pub fn new(seed: u64, clock: Clock) -> Self {
         Self {
             world: WorldOptions::new(seed, clock.now()),
             clock,
+            address: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             requests_per_minute: Some(300),
             retry_after: RetryAfterForm::default(),
@@ -114,10 +117,12 @@ pub enum VendorError {
     #[error("cannot arrange the vendor's faults")]
     Faults(#[from] FaultsError),
     /// The port cannot be had.
-    #[error("cannot listen on 127.0.0.1:{port}")]
+    #[error(
+        "cannot listen on {address}; choose an address of this machine, and another port, or 0 for any that is free"
+    )]
     Listen {
-        /// The port asked for.
-        port: u16,
+        /// The address and port asked for.
+        address: SocketAddr,
         /// What the system says.
         source: io::Error,
     },
@@ -136,20 +141,16 @@ pub struct VendorServer {
 }
 
 impl VendorServer {
-    /// Starts to listen on 127.0.0.1, on tokio's current runtime.
+    /// Starts to listen, on tokio's current runtime.
     ///
     /// # Errors
     /// If the world or the faults asked for are impossible, or the port cannot be had.
     pub async fn start(options: VendorOptions) -> Result<Self, VendorError> {
         options.faults.validate()?;
         let world = World::new(options.world)?;
-        let listen_error = |source| VendorError::Listen {
-            port: options.port,
-            source,
-        };
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.port)))
-            .await
-            .map_err(listen_error)?;
+        let address = SocketAddr::from((options.address, options.port));
+        let listen_error = |source| VendorError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let url = format!("http://{}", listener.local_addr().map_err(listen_error)?);
         let (closing, mut closed) = watch::channel(false);
         let vendor = Arc::new(Vendor {

@@ -1,6 +1,7 @@
 //! What is left after an end, in order or not.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -85,6 +86,7 @@ async fn a_second_cloud_on_the_same_data_is_refused() {
     let cloud = start(Some(data.path().into()), &clock).await;
     let options = CloudOptions {
         data: Some(data.path().into()),
+        address: Ipv4Addr::LOCALHOST.into(),
         port: 0,
         clock: clock.clone(),
     };
@@ -103,6 +105,7 @@ async fn a_port_that_is_taken_is_named() {
     let port = taken.local_addr().expect("its address").port();
     let options = CloudOptions {
         data: None,
+        address: Ipv4Addr::LOCALHOST.into(),
         port,
         clock: Clock::system(),
     };

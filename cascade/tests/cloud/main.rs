@@ -5,6 +5,7 @@ mod durability;
 mod tables;
 mod topics;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use cascade::cloud::{Cloud, CloudOptions};
@@ -20,6 +21,7 @@ async fn cloud() -> (Cloud, Clock) {
 async fn start(data: Option<PathBuf>, clock: &Clock) -> Cloud {
     let options = CloudOptions {
         data,
+        address: Ipv4Addr::LOCALHOST.into(),
         port: 0,
         clock: clock.clone(),
     };

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -107,6 +108,7 @@ impl User {
         install_tls();
         let cloud = Cloud::start(CloudOptions {
             data: Some(self.data()),
+            address: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             clock: Clock::starting_at(START),
         })

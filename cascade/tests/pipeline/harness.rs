@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -107,6 +108,7 @@ impl House {
         let clock = Clock::starting_at(START);
         let cloud = Cloud::start(CloudOptions {
             data: setup.data.clone(),
+            address: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             clock: clock.clone(),
         })
