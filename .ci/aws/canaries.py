@@ -10,6 +10,7 @@ else, so that a canary cannot mistake a broken test for a missing behaviour.
 import importlib.metadata
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samcli.lib.utils.s3 import parse_s3_url
 
 from emulator import ACCOUNT, REGION, Emulator, NotInTime, wait_for
 
@@ -92,6 +94,14 @@ def test_an_unknown_version_is_refused_by_name(tmp_path: Any) -> None:
     refused = subprocess.run([sys.executable, "-c", pretend], capture_output=True, text=True, check=False, cwd=HERE)
     assert refused.returncode == 1
     assert "MiniStack 9.9.9 is installed, but the mends were written for 1.5.33" in refused.stderr
+
+
+def test_without_its_own_address_it_does_not_start() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "AWS_ENDPOINT_URL"}
+    command = [sys.executable, "-m", "ministack_mended"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE, env=environment)
+    assert refused.returncode == 1
+    assert "set AWS_ENDPOINT_URL" in refused.stderr
 
 
 def test_a_failing_scheduled_function_is_tried_again_then_buried_and_tells_the_topic(mended: Emulator) -> None:
@@ -234,6 +244,19 @@ def a_nested_stack_that_fails_leaves_nothing(emulator: Emulator) -> None:
     assert deploy(emulator, "rollback", {"Child": nested(emulator, "rollback", child)}) == "ROLLBACK_COMPLETE"
     queues = emulator.client("sqs").list_queues(QueueNamePrefix="rolled-back").get("QueueUrls", [])
     expect(not queues, "the queue of a nested stack that failed is still there")
+
+
+@behaviour("nested-template-urls")
+def sam_finds_nested_templates_again(emulator: Emulator) -> None:
+    child = {"Resources": {"Name": parameter("found-again", "anything")}}
+    assert deploy(emulator, "urls", {"Child": nested(emulator, "urls", child)}) == "CREATE_COMPLETE"
+    answer = emulator.client("cloudformation").get_template(StackName="urls", TemplateStage="Original")
+    url = answer["TemplateBody"]["Resources"]["Child"]["Properties"]["TemplateURL"]
+    try:
+        place = parse_s3_url(url)
+    except ValueError as refusal:
+        raise NotAsOnAws(str(refusal)) from None
+    assert place == {"Bucket": "templates", "Key": "urls.json"}
 
 
 # Functions in templates

@@ -1,9 +1,8 @@
-"""Starts MiniStack with every mend that was not left out. Address, port and folders come from MiniStack's own
-variables.
-"""
+"""Starts MiniStack with every mend that was not left out; address, port and folders are its own variables."""
 
 import argparse
 import importlib.metadata
+import os
 import sys
 
 from . import alarms, invocations, lambda_functions, nested_stacks  # noqa: F401  (each registers its mends)
@@ -30,6 +29,10 @@ def main() -> None:
         sys.exit(
             f"ministack_mended: MiniStack {version} is installed, but the mends were written for {MINISTACK_VERSION}. "
             f"Install that one (requirements.txt), or pass --any-version and run canaries.py to see which still fit."
+        )
+    if not os.environ.get("AWS_ENDPOINT_URL"):
+        sys.exit(
+            "ministack_mended: set AWS_ENDPOINT_URL to this MiniStack's own address: its functions find it by that"
         )
     for name, apply in MENDS.items():
         if name in options.without:

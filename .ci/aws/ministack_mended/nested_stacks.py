@@ -3,10 +3,12 @@ much of what it does for a stack at the top.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from ministack.core.responses import get_region
 from ministack.services import cloudformation
 from ministack.services.cloudformation import engine, handlers, provisioners, stacks
 
@@ -220,3 +222,22 @@ def nested_rollback() -> None:
         return deployed
 
     replace(provisioners, "_cfn_nested_stack_deploy", with_rollback)
+
+
+@mend("nested-template-urls")
+def nested_template_urls() -> None:
+    """`sam delete` can read where nested templates lie.
+
+    sam writes the address of S3 that it used into the template, here MiniStack's own, and then refuses to delete the
+    stack, because it recognises only addresses that begin with https://s3. GetTemplate therefore names S3 as AWS
+    does; MiniStack finds the template by bucket and key, whatever the host.
+    Source: samcli/lib/utils/s3.py of sam 1.167.0.
+    """
+    answer = handlers._ACTION_HANDLERS["GetTemplate"]
+
+    def answered(params: dict[str, Any]) -> Any:
+        status, headers, body = answer(params)
+        here = os.environ["AWS_ENDPOINT_URL"].encode()
+        return status, headers, body.replace(here, f"https://s3.{get_region()}.amazonaws.com".encode())
+
+    handlers._ACTION_HANDLERS["GetTemplate"] = answered
