@@ -33,6 +33,14 @@ def test_stopping_ends_the_functions_processes_too(tmp_path: Path) -> None:
     wait_for("the end of every process", lambda: not processes_with(str(tmp_path)), seconds=5.0)
 
 
+def test_a_functions_memory_is_measured_while_its_process_lives(tmp_path: Path) -> None:
+    with Emulator(folder=tmp_path) as emulator:
+        make_function(emulator, "measured", HOLDS_30_MB)
+        assert emulator.peak_memory("measured") == 0
+        emulator.client("lambda").invoke(FunctionName="measured", Payload=b"{}")
+        assert 30_000_000 < emulator.peak_memory("measured") < 200_000_000
+
+
 def test_a_reset_forgets_resources(tmp_path: Path) -> None:
     with Emulator(folder=tmp_path) as emulator:
         queue = make_queue(emulator, "forgotten")
@@ -50,6 +58,9 @@ def test_a_failure_shows_the_end_of_the_log(tmp_path: Path, capsys: pytest.Captu
 def test_waiting_in_vain_says_for_what() -> None:
     with pytest.raises(NotInTime, match=r"not within 0\.2 seconds: a miracle"):
         wait_for("a miracle", lambda: False, seconds=0.2)
+
+
+HOLDS_30_MB = "def handler(event, context):\n    return len(b'x' * 30_000_000)\n"
 
 
 def processes_with(folder: str) -> list[int]:
