@@ -6,10 +6,14 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use url::Url;
 
+use crate::secret::SecretArn;
 use crate::vendor::client::{ApiKey, VendorSettings};
 
 /// The vendor's API, where `API_BASE_URL` names no other.
 pub const DEFAULT_API_BASE_URL: &str = "https://www.dundermifflinpaper.com";
+
+/// The variable that names the secret with the vendor's key.
+pub const API_KEY_SECRET_ARN: &str = "API_KEY_SECRET_ARN";
 
 /// The largest answer that is taken where the function's memory is not known, in bytes.
 const DEFAULT_MAX_ANSWER_BYTES: usize = 512 * 1024 * 1024;
@@ -23,8 +27,10 @@ pub struct CollectorSettings {
     pub environment: String,
     /// `DB`, this collector's table.
     pub table: String,
-    /// `API_…`
+    /// `API_…`; its key is not known yet where [`Self::api_key_secret`] is set.
     pub vendor: VendorSettings,
+    /// `API_KEY_SECRET_ARN`, the secret that holds the vendor's key.
+    pub api_key_secret: Option<SecretArn>,
 }
 
 /// Missing or unusable variables, all of them at once.
@@ -125,6 +131,21 @@ impl<'a> Variables<'a> {
                 .usable("API_KEY", "text that can stand in an HTTP header", ApiKey::new(key))
                 .map(Some),
         };
+        let api_key_secret = match self.optional(API_KEY_SECRET_ARN) {
+            None => Some(None),
+            Some(arn) => self
+                .usable(
+                    API_KEY_SECRET_ARN,
+                    "a secret's ARN (arn:aws:secretsmanager:…:secret:…)",
+                    SecretArn::parse(&arn),
+                )
+                .map(Some),
+        };
+        if self.optional("API_KEY").is_some() && self.optional(API_KEY_SECRET_ARN).is_some() {
+            self.problems.push(format!(
+                "API_KEY and {API_KEY_SECRET_ARN} are both set, expected one of them"
+            ));
+        }
         let expected = "the vendor's quota, a whole number of requests from 1";
         let requests_per_minute: Option<NonZeroU32> = match self.required("API_REQUESTS_PER_MINUTE", expected) {
             None => None,
@@ -159,6 +180,7 @@ impl<'a> Variables<'a> {
                 // What is left is for the process itself and for the slices in work.
                 max_answer_bytes: memory_mib?.map_or(DEFAULT_MAX_ANSWER_BYTES, |memory| memory * 1024 * 1024 / 8 * 3),
             },
+            api_key_secret: api_key_secret?,
         })
     }
 
@@ -222,11 +244,16 @@ mod tests {
 
     #[test]
     fn what_is_absent_or_empty_has_its_default() {
-        for settings in [collector(&MINIMUM).unwrap(), with("API_KEY", "").unwrap()] {
+        for settings in [
+            collector(&MINIMUM).unwrap(),
+            with("API_KEY", "").unwrap(),
+            with("API_KEY_SECRET_ARN", "").unwrap(),
+        ] {
             assert_eq!(settings.level, LevelFilter::INFO);
             assert_eq!(settings.vendor.base_url.as_str(), "https://www.dundermifflinpaper.com/");
             assert_eq!(settings.vendor.time_out, Duration::from_secs(10));
             assert!(settings.vendor.api_key.is_none());
+            assert!(settings.api_key_secret.is_none());
         }
     }
 
@@ -263,12 +290,29 @@ mod tests {
             ("API_TIMEOUT_SECONDS", "0"),
             ("API_BASE_URL", "vendor.test"),
             ("API_BASE_URL", "https://vendor.test/?key=1"),
+            ("API_KEY_SECRET_ARN", "vendor-key"),
             ("LOGGING_LEVEL", "2"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "-128"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128 MB"),
         ] {
             assert!(with(name, value).unwrap_err().contains(name), "{name}={value}");
         }
+    }
+
+    #[test]
+    fn the_key_comes_from_one_place() {
+        let arn = (
+            "API_KEY_SECRET_ARN",
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:k",
+        );
+        let both = collector(&[MINIMUM.as_slice(), &[("API_KEY", "s3cret"), arn]].concat()).unwrap_err();
+        assert_eq!(
+            both,
+            "the environment is not usable: API_KEY and API_KEY_SECRET_ARN are both set, expected one of them"
+        );
+        let settings = with(arn.0, arn.1).unwrap();
+        assert!(settings.vendor.api_key.is_none() && settings.api_key_secret.is_some());
+        assert!(with("API_KEY", "s3cret").unwrap().api_key_secret.is_none());
     }
 
     #[test]

@@ -20,11 +20,12 @@ use tracing::{debug, error, info};
 
 use crate::clock::Clock;
 use crate::collector::{Call, Collector, handle};
-use crate::config::{CollectorSettings, ConfigError, Variables};
+use crate::config::{API_KEY_SECRET_ARN, CollectorSettings, ConfigError, Variables};
 use crate::entity::Entity;
 use crate::error_chain;
 use crate::jitter::Jitter;
 use crate::queue::sqs::SqsQueue;
+use crate::secret::{self, ApiKeySecretError};
 use crate::table::dynamodb::DynamoTable;
 use crate::telemetry::{self, Process};
 use crate::vendor::client::{ClientError, VendorClient};
@@ -81,6 +82,8 @@ impl Parts {
 enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("{API_KEY_SECRET_ARN} does not lead to the vendor's key")]
+    ApiKeySecret(#[from] ApiKeySecretError),
     #[error("the vendor's client cannot be built")]
     Vendor(#[from] ClientError),
     #[error(
@@ -119,7 +122,7 @@ async fn start<C: Collector, S>(
     let mut variables = Variables::of_process();
     let own = read(&mut variables);
     let settings = variables.collector();
-    let (own, settings) = variables.finish(own.zip(settings))?;
+    let (own, mut settings) = variables.finish(own.zip(settings))?;
     telemetry::init(process, settings.level);
     if let Some(missing) = RUNTIME_VARIABLES
         .into_iter()
@@ -131,12 +134,16 @@ async fn start<C: Collector, S>(
     install_tls();
     let clock = Clock::system();
     let jitter = Jitter::random();
+    let aws = sdk_config(aws_config::defaults(BehaviorVersion::latest())).await;
+    if let Some(arn) = &settings.api_key_secret {
+        settings.vendor.api_key = Some(secret::api_key(&aws, arn).await?);
+    }
     let vendor = VendorClient::new(settings.vendor.clone(), clock.clone(), jitter.clone())?;
     let environment = settings.environment.clone();
     let parts = Parts {
         settings,
         vendor: Arc::new(vendor),
-        aws: sdk_config(aws_config::defaults(BehaviorVersion::latest())).await,
+        aws,
         clock: clock.clone(),
         jitter,
     };

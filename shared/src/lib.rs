@@ -20,6 +20,7 @@ pub mod queue;
 pub mod record;
 pub mod reserved_words;
 pub mod run;
+pub mod secret;
 pub mod sync;
 pub mod table;
 pub mod tally;

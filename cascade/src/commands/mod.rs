@@ -6,6 +6,7 @@ pub mod up;
 pub mod vendor;
 
 mod output;
+mod place;
 mod progress;
 mod report;
 pub mod session;

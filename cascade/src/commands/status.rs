@@ -1,10 +1,9 @@
 //! `cascade status`: rows by table, messages by queue, the last run.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::SdkConfig;
 use aws_sdk_cloudwatch::types::{Dimension, Statistic};
 use aws_sdk_dynamodb::types::Select;
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -14,28 +13,18 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use shared::entity::Entity;
 use shared::error_chain;
-use shared::lambda::{install_tls, sdk_config};
 
 use super::CommandError;
 use super::output::say;
-use super::session::{ENVIRONMENT, LOOPBACK};
-use crate::cloud::{Cloud, CloudError, CloudOptions, OLDEST_MESSAGE, sdk_config_for};
+use super::place::{Place, PlaceArgs, Where};
+use crate::cloud::OLDEST_MESSAGE;
 use crate::pipeline::{Depth, RunOutcome, depth};
-use crate::state::{Source, State};
 
 /// Count rows and messages: here, or in an AWS account
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Directory that tables and queues are kept in
-    #[arg(long, value_name = "DIR", default_value = ".cascade")]
-    data: PathBuf,
-    /// Look at whatever the standard AWS environment (AWS_ACCESS_KEY_ID or AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL)
-    /// points to; after `aws sso login`, `aws configure export-credentials --format env` makes the credentials
-    #[arg(long, conflicts_with = "data")]
-    aws: bool,
-    /// The environment's name, which the names of tables and queues end in; with --aws it has to be given
-    #[arg(long, value_name = "NAME", required_if_eq("aws", "true"))]
-    environment: Option<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -52,16 +41,6 @@ const QUEUES: [&str; 7] = [
     "sale-function-dead-letter-queue",
 ];
 
-/// Where the tables and queues are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Place {
-    /// In the embedded cloud.
-    Here,
-    /// Wherever the AWS environment points to.
-    Aws,
-}
-
 /// How far back the age of a queue's oldest message is looked for, and in what steps: queues that are in use are
 /// measured once a minute, and some minutes late.
 const METRIC_SPAN: Duration = Duration::from_secs(15 * 60);
@@ -69,7 +48,7 @@ const METRIC_PERIOD_SECONDS: i32 = 60;
 
 #[derive(Debug, Serialize)]
 struct Status {
-    place: Place,
+    place: Where,
     tables: Vec<TableStatus>,
     queues: Vec<QueueStatus>,
     last_run: Option<RunOutcome>,
@@ -96,14 +75,11 @@ struct QueueStatus {
 /// # Errors
 /// If there is nothing to look at, or it cannot be reached.
 pub async fn status(args: StatusArgs) -> Result<(), CommandError> {
-    install_tls();
-    let environment = args.environment.as_deref().unwrap_or(ENVIRONMENT);
-    let status = if args.aws {
-        let config = sdk_config(aws_config::defaults(BehaviorVersion::latest())).await;
-        look(&config, environment, Place::Aws, None).await?
-    } else {
-        look_here(&args, environment).await?
-    };
+    let place = Place::open(&args.place).await?;
+    let last_run = place.state.as_ref().and_then(|state| state.last_run.clone());
+    let status = look(&place.config, args.place.environment(), place.site, last_run).await;
+    place.close().await?;
+    let status = status?;
     if args.json {
         say(format_args!("{:#}", serde_json::json!(status)))?;
     } else {
@@ -112,42 +88,10 @@ pub async fn status(args: StatusArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Looks at the cloud under the data directory: the running one, if another process has it, or else one started for it.
-async fn look_here(args: &StatusArgs, environment: &str) -> Result<Status, CommandError> {
-    let Some(state) = State::load(&args.data)? else {
-        return Err(CommandError::Service {
-            action: format!("find anything in {}", args.data.display()),
-            reason: "there has been no run yet; `cargo run` makes one, and --data chooses another directory".to_owned(),
-        });
-    };
-    let clock = match &state.source {
-        Source::Simulated(simulation) => simulation.clock(true),
-        Source::Url(_) => shared::clock::Clock::system(),
-    };
-    let options = CloudOptions {
-        data: Some(args.data.clone()),
-        address: LOOPBACK,
-        port: 0,
-        clock,
-    };
-    match Cloud::start(options).await {
-        Ok(cloud) => {
-            let status = look(&cloud.sdk_config(), environment, Place::Here, state.last_run).await;
-            cloud.shutdown().await?;
-            status
-        }
-        Err(CloudError::InUse { path }) => match &state.endpoint {
-            Some(endpoint) => look(&sdk_config_for(endpoint), environment, Place::Here, state.last_run).await,
-            None => Err(CloudError::InUse { path }.into()),
-        },
-        Err(failure) => Err(failure.into()),
-    }
-}
-
 async fn look(
     config: &SdkConfig,
     environment: &str,
-    place: Place,
+    place: Where,
     last_run: Option<RunOutcome>,
 ) -> Result<Status, CommandError> {
     let dynamodb = aws_sdk_dynamodb::Client::new(config);
@@ -156,8 +100,8 @@ async fn look(
     for entity in Entity::ALL {
         let name = format!("{}-{environment}", entity.name());
         let rows = match place {
-            Place::Here => counted_rows(&dynamodb, &name).await?,
-            Place::Aws => described_rows(&dynamodb, &name).await?,
+            Where::Here => counted_rows(&dynamodb, &name).await?,
+            Where::Aws => described_rows(&dynamodb, &name).await?,
         };
         tables.push(TableStatus { name, rows });
     }
@@ -173,8 +117,8 @@ async fn look(
             continue;
         };
         let oldest_seconds = match place {
-            Place::Here => told_age(&sqs, &url).await,
-            Place::Aws => measured_age(&aws_sdk_cloudwatch::Client::new(config), &name).await,
+            Where::Here => told_age(&sqs, &url).await,
+            Where::Aws => measured_age(&aws_sdk_cloudwatch::Client::new(config), &name).await,
         };
         queues.push(QueueStatus {
             name,
@@ -301,8 +245,8 @@ async fn measured_age(cloudwatch: &aws_sdk_cloudwatch::Client, queue: &str) -> O
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = match self.place {
-            Place::Here => "rows",
-            Place::Aws => "rows, up to 6 hours ago",
+            Where::Here => "rows",
+            Where::Aws => "rows, up to 6 hours ago",
         };
         let mut tables = plain_table(["table", rows]);
         for table in &self.tables {

@@ -39,6 +39,11 @@ async fn one_line_names_every_variable_that_is_missing_or_unusable_and_what_it_s
             "not usable, expected text that can stand in an HTTP header",
         ),
         (
+            "API_KEY_SECRET_ARN",
+            Some("vendor-key"),
+            "not usable, expected a secret's ARN (arn:aws:secretsmanager:",
+        ),
+        (
             "API_REQUESTS_PER_MINUTE",
             Some("0"),
             "not usable, expected the vendor's quota, a whole number",
@@ -63,6 +68,16 @@ async fn one_line_names_every_variable_that_is_missing_or_unusable_and_what_it_s
     for (name, _, expected) in problems {
         assert!(reason.contains(&format!("{name} is {expected}")), "{name} in {reason}");
     }
+}
+
+#[tokio::test]
+async fn a_key_and_a_secret_with_a_key_are_one_too_many() {
+    let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:vendor-key-AbCdEf";
+    let reason = refused(&[("API_KEY_SECRET_ARN", Some(arn))]).await;
+    assert!(
+        reason.contains("API_KEY and API_KEY_SECRET_ARN are both set, expected one of them"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]

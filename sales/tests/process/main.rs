@@ -6,6 +6,7 @@ mod function;
 mod logs;
 #[cfg(target_os = "linux")]
 mod memory;
+mod secret;
 mod stopping;
 mod stub;
 

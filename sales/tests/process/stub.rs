@@ -72,6 +72,8 @@ pub(crate) struct Seen {
     items: HashMap<String, Value>,
     /// Makes rows by their sale's and employee's id that were not put.
     rows: Option<Rows>,
+    /// What the secret holds, or the code of the error that reading it ends in.
+    secret: Option<Result<Value, &'static str>>,
     outcomes: VecDeque<Outcome>,
     /// How often the function asked for an event.
     pub(crate) waits: usize,
@@ -83,6 +85,8 @@ pub(crate) struct Seen {
     pub(crate) visible_after: Vec<(String, u64)>,
     /// The receipts of messages that were deleted.
     pub(crate) deleted: Vec<String>,
+    /// The secrets that were read, each with its request's `Authorization`.
+    pub(crate) secrets: Vec<(String, String)>,
     /// Requests to AWS by their target, such as `DynamoDB_20120810.PutItem`.
     pub(crate) aws: HashMap<String, usize>,
 }
@@ -176,6 +180,11 @@ impl Stub {
         self.seen().rows = Some(rows);
     }
 
+    /// Keeps a secret: `GetSecretValue` answers with these fields, or with an error of this code.
+    pub(crate) fn has_secret(&self, secret: Result<Value, &'static str>) {
+        self.seen().secret = Some(secret);
+    }
+
     /// Lets only so many more receives be answered, until [`Self::allow_receives`].
     pub(crate) fn limit_receives(&self, most: usize) {
         self.world.receives.forget_permits(PLENTY - most);
@@ -218,7 +227,7 @@ async fn answer(State(world): State<Arc<World>>, request: Request) -> Response<B
         return world.vendor(&head).await;
     }
     match header(&head, "x-amz-target") {
-        Some(target) => world.aws(&target, &body).await,
+        Some(target) => world.aws(&target, &head, &body).await,
         None => status(StatusCode::NOT_FOUND),
     }
 }
@@ -291,7 +300,7 @@ impl World {
         }
     }
 
-    async fn aws(&self, target: &str, body: &[u8]) -> Response<Body> {
+    async fn aws(&self, target: &str, head: &Parts, body: &[u8]) -> Response<Body> {
         *self.seen().aws.entry(target.to_owned()).or_default() += 1;
         let body: Value = serde_json::from_slice(body).unwrap();
         let answer = match target {
@@ -303,15 +312,21 @@ impl World {
                 json!({})
             }
             "AmazonSQS.DeleteMessageBatch" | "AmazonSQS.ChangeMessageVisibilityBatch" => self.settle(&body),
-            _ => {
-                let refusal = json!({"__type": "UnknownOperationException", "message": target}).to_string();
-                return Response::builder()
-                    .status(StatusCode::BAD_REQUEST)
-                    .body(refusal.into())
-                    .unwrap();
-            }
+            "secretsmanager.GetSecretValue" => match self.secret(head, &body) {
+                Ok(secret) => secret,
+                Err(code) => return refusal(code, target),
+            },
+            _ => return refusal("UnknownOperationException", target),
         };
         Response::new(answer.to_string().into())
+    }
+
+    fn secret(&self, head: &Parts, body: &Value) -> Result<Value, &'static str> {
+        let authorization = header(head, "authorization").unwrap_or_default();
+        let mut seen = self.seen();
+        seen.secrets
+            .push((body["SecretId"].as_str().unwrap().to_owned(), authorization));
+        seen.secret.clone().unwrap_or(Err("ResourceNotFoundException"))
     }
 
     async fn receive(&self, body: &Value) -> Value {
@@ -367,4 +382,12 @@ fn header(head: &Parts, name: &str) -> Option<String> {
 
 fn status(status: StatusCode) -> Response<Body> {
     Response::builder().status(status).body(Body::empty()).unwrap()
+}
+
+fn refusal(code: &str, message: &str) -> Response<Body> {
+    let refusal = json!({"__type": code, "message": message}).to_string();
+    Response::builder()
+        .status(StatusCode::BAD_REQUEST)
+        .body(refusal.into())
+        .unwrap()
 }

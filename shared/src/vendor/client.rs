@@ -93,7 +93,7 @@ impl ApiKey {
     }
 
     /// `text` without the key: a vendor can say in its error what it was sent.
-    fn redact(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         let redact = |text: String, form: String| text.replace(&form, "[API_KEY]");
         self.forms().into_iter().fold(text.to_owned(), redact)
     }

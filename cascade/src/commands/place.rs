@@ -1,0 +1,116 @@
+//! Where a command looks: an AWS account, or the embedded cloud under a data directory.
+
+use std::path::PathBuf;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use clap::Args;
+use serde::Serialize;
+use shared::clock::Clock;
+use shared::lambda::{install_tls, sdk_config};
+
+use super::CommandError;
+use super::session::{ENVIRONMENT, LOOPBACK};
+use crate::cloud::{Cloud, CloudError, CloudOptions, sdk_config_for};
+use crate::state::{Source, State};
+
+/// The options that say where to look.
+#[derive(Clone, Debug, Args)]
+pub(super) struct PlaceArgs {
+    /// Directory that tables and queues are kept in
+    #[arg(long, value_name = "DIR", default_value = ".cascade")]
+    pub(super) data: PathBuf,
+    /// Look at whatever the standard AWS environment (AWS_ACCESS_KEY_ID or AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL)
+    /// points to; after `aws sso login`, `aws configure export-credentials --format env` makes the credentials
+    #[arg(long, conflicts_with = "data")]
+    pub(super) aws: bool,
+    /// The environment's name, which the names of tables and queues end in; with --aws it has to be given
+    #[arg(long, value_name = "NAME", required_if_eq("aws", "true"))]
+    environment: Option<String>,
+}
+
+impl PlaceArgs {
+    /// The environment's name: the one that was given, or the one that everything has here.
+    pub(super) fn environment(&self) -> &str {
+        self.environment.as_deref().unwrap_or(ENVIRONMENT)
+    }
+}
+
+/// Which of the two it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Where {
+    /// In the embedded cloud.
+    Here,
+    /// Wherever the AWS environment points to.
+    Aws,
+}
+
+/// A place that can be looked at. [`Place::close`] ends what was started for it.
+pub(super) struct Place {
+    pub(super) config: SdkConfig,
+    pub(super) site: Where,
+    /// What is remembered of the data directory; `None` on AWS.
+    pub(super) state: Option<State>,
+    /// The embedded cloud, if this process has it.
+    own: Option<Cloud>,
+}
+
+impl Place {
+    /// Finds the place: of a data directory, the running cloud, if another process has it, or else one started for it.
+    ///
+    /// # Errors
+    /// If there is nothing there, or it cannot be reached.
+    pub(super) async fn open(args: &PlaceArgs) -> Result<Self, CommandError> {
+        install_tls();
+        if args.aws {
+            return Ok(Self {
+                config: sdk_config(aws_config::defaults(BehaviorVersion::latest())).await,
+                site: Where::Aws,
+                state: None,
+                own: None,
+            });
+        }
+        let Some(state) = State::load(&args.data)? else {
+            return Err(CommandError::Service {
+                action: format!("find anything in {}", args.data.display()),
+                reason: "there has been no run yet; `cargo run` makes one, and --data chooses another directory"
+                    .to_owned(),
+            });
+        };
+        let clock = match &state.source {
+            Source::Simulated(simulation) => simulation.clock(true),
+            Source::Url(_) => Clock::system(),
+        };
+        let options = CloudOptions {
+            data: Some(args.data.clone()),
+            address: LOOPBACK,
+            port: 0,
+            clock,
+        };
+        let (config, own) = match Cloud::start(options).await {
+            Ok(cloud) => (cloud.sdk_config(), Some(cloud)),
+            Err(CloudError::InUse { path }) => match &state.endpoint {
+                Some(endpoint) => (sdk_config_for(endpoint), None),
+                None => return Err(CloudError::InUse { path }.into()),
+            },
+            Err(failure) => return Err(failure.into()),
+        };
+        Ok(Self {
+            config,
+            site: Where::Here,
+            state: Some(state),
+            own,
+        })
+    }
+
+    /// Ends the cloud that was started to look at it.
+    ///
+    /// # Errors
+    /// If its files could not be written in full.
+    pub(super) async fn close(self) -> Result<(), CommandError> {
+        match self.own {
+            Some(cloud) => Ok(cloud.shutdown().await?),
+            None => Ok(()),
+        }
+    }
+}
