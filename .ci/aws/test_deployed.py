@@ -1,0 +1,518 @@
+"""The stacks and zips that would go to AWS, deployed as a whole to somebody else's AWS, driven, and looked at from outside.
+
+The tests are one story, and run in its order: deployed, first run, second run with a message that cannot be done, redrive,
+another trigger, failure and alarm, update, removal. `.ci/aws-test` prepares what they need and runs them.
+"""
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from boto3.dynamodb.types import TypeDeserializer
+from botocore.exceptions import ClientError
+
+from emulator import ACCOUNT, REGION, Emulator, wait_for
+from vendor import Vendor
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CASCADE = Path(os.environ["CASCADE"])
+ARCHITECTURE = os.environ["ARCHITECTURE"]
+ENVIRONMENT = "dev"
+KEY = "a-key-that-nobody-may-read"
+
+# The contract's section 1, and the order in which it names them.
+BRANCHES = (
+    "Scranton Akron Buffalo Rochester Syracuse Utica Binghamton Albany Nashua Pittsfield Stamford Yonkers".split()
+) + ["New York"]
+FUNCTIONS = ["branch-collector", "salesperson-collector", "sale-collector"]
+QUEUES = ["employee-queue", "sale-queue"]
+DEAD_LETTER_QUEUES = [
+    f"{queue}-dead-letter-queue"
+    for queue in ("employee-workload", "sale-workload", "branch-function", "employee-function", "sale-function")
+]
+TABLES = {"branch": ["branch_id"], "salesperson": ["employee_id", "branch_id"], "sale": ["sale_id", "employee_id"]}
+
+# A poll comes within a minute, lasts up to 50 seconds, and a machine may be slow.
+A_POLL = 60.0
+SOME_POLLS = 420.0
+
+
+class Deployed:
+    """The deployed pipeline, and what is around it."""
+
+    def __init__(self, emulator: Emulator, vendor: Vendor) -> None:
+        self.emulator = emulator
+        self.vendor = vendor
+        self.cloudformation = emulator.client("cloudformation")
+        self.functions = emulator.client("lambda")
+        self.sqs = emulator.client("sqs")
+        self.dynamodb = emulator.client("dynamodb")
+
+    def deploy(self, environment: str = ENVIRONMENT, **parameters: object) -> None:
+        settings = {"Environment": environment, "Architecture": ARCHITECTURE, **parameters}
+        run = subprocess.run(
+            ["sam", "deploy", "--config-env", "prod" if environment == "prod" else "dev", "--parameter-overrides"]
+            + [f"{name}={value}" for name, value in settings.items()],
+            cwd=CHECKOUT,
+            env=self.emulator.environment() | {"SAM_CLI_TELEMETRY": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+
+    def remove(self, environment: str = ENVIRONMENT) -> None:
+        stack = self.stack(environment)["StackId"]
+        self.cloudformation.delete_stack(StackName=stack)
+
+        def gone() -> bool:
+            status = self.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+            assert not status.endswith("FAILED"), self.reasons(stack)
+            return bool(status == "DELETE_COMPLETE")
+
+        wait_for(f"the end of {stack}", gone, 120)
+
+    def reasons(self, stack: str) -> list[str]:
+        events = self.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+        return [
+            f"{event['LogicalResourceId']} {event['ResourceStatus']}: {event['ResourceStatusReason']}"
+            for event in events
+            if event.get("ResourceStatusReason")
+        ]
+
+    def stack(self, environment: str = ENVIRONMENT) -> dict[str, Any]:
+        stacks = self.cloudformation.describe_stacks(StackName=f"cascade-{environment}")["Stacks"]
+        return dict(stacks[0])
+
+    def invoke(self, function: str, event: object) -> Any:
+        answer = self.functions.invoke(FunctionName=f"{function}-{ENVIRONMENT}", Payload=json.dumps(event).encode())
+        payload = json.loads(answer["Payload"].read())
+        assert "FunctionError" not in answer, payload
+        return payload
+
+    def queue(self, name: str) -> str:
+        return str(self.sqs.get_queue_url(QueueName=f"{name}-{ENVIRONMENT}")["QueueUrl"])
+
+    def waiting(self, queue: str) -> int:
+        """Messages there, in work and delayed ones among them."""
+        counts = self.sqs.get_queue_attributes(QueueUrl=self.queue(queue), AttributeNames=["All"])["Attributes"]
+        return sum(int(count) for name, count in counts.items() if name.startswith("ApproximateNumberOfMessages"))
+
+    def rows(self, table: str, environment: str = ENVIRONMENT) -> dict[tuple[str, ...], dict[str, Any]]:
+        """Every row, by its key."""
+        pages = self.dynamodb.get_paginator("scan").paginate(TableName=f"{table}-{environment}", ConsistentRead=True)
+        read = TypeDeserializer().deserialize
+        rows = [{name: read(value) for name, value in item.items()} for page in pages for item in page["Items"]]
+        return {tuple(row[key] for key in TABLES[table]): row for row in rows}
+
+    def all_rows(self) -> dict[str, dict[tuple[str, ...], dict[str, Any]]]:
+        return {table: self.rows(table) for table in TABLES}
+
+    def start_run(self, scheduled_for: str) -> Any:
+        """What the hourly schedule does."""
+        event = json.loads((CHECKOUT / "events" / "branches-scheduler.json").read_text())
+        return self.invoke("branch-collector", event | {"time": scheduled_for})
+
+    def wait_for_quiet(self, also: str = "") -> None:
+        """Until the schedules' polls have worked through both queues."""
+
+        def quiet() -> bool:
+            # Sale messages are sent before their employee message is deleted: in this order none is overlooked.
+            return all(self.waiting(queue) == 0 for queue in QUEUES)
+
+        wait_for(f"the end of all messages{also}", quiet, SOME_POLLS)
+
+    def letters(self, queue: str) -> list[dict[str, Any]]:
+        """The dead letters of a queue, which stay there."""
+        url = self.queue(f"{queue}-dead-letter-queue")
+        received = self.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0, MessageAttributeNames=["All"]
+        )
+        return list(received.get("Messages", []))
+
+    def cascade(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(CASCADE), *arguments, "--aws", "--environment", ENVIRONMENT],
+            env=self.emulator.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    def alarm(self, name: str) -> str:
+        alarms = self.emulator.client("cloudwatch").describe_alarms(AlarmNames=[f"{name}-{ENVIRONMENT}"])
+        return str(alarms["MetricAlarms"][0]["StateValue"])
+
+    def log_lines(self, function: str) -> list[str]:
+        pages = self.emulator.client("logs").get_paginator("filter_log_events")
+        group = f"/aws/lambda/{function}-{ENVIRONMENT}"
+        return [event["message"].strip() for page in pages.paginate(logGroupName=group) for event in page["events"]]
+
+
+@pytest.fixture(scope="module")
+def deployed() -> Iterator[Deployed]:
+    with Vendor(CASCADE, quota=6000) as vendor, Emulator() as emulator:
+        yield Deployed(emulator, vendor)
+
+
+@pytest.fixture(scope="module")
+def secret(deployed: Deployed) -> str:
+    secrets = deployed.emulator.client("secretsmanager")
+    return str(secrets.create_secret(Name="vendor-key", SecretString=KEY)["ARN"])
+
+
+def parameters(deployed: Deployed, secret: str) -> dict[str, object]:
+    return {
+        "ApiBaseUrl": deployed.vendor.url,
+        "ApiRequestsPerMinute": 240,
+        "ApiKeySecretArn": secret,
+        "AlarmEmail": "someone@example.com",
+        "LoggingLevel": "DEBUG",
+    }
+
+
+def test_the_root_template_deploys_with_all_that_it_nests(deployed: Deployed, secret: str) -> None:
+    started = time.monotonic()
+    deployed.deploy(**parameters(deployed, secret))
+    print(f"\ndeployed in {time.monotonic() - started:.1f} s")
+
+    statuses = {stack["StackName"]: stack["StackStatus"] for stack in deployed.cloudformation.describe_stacks()["Stacks"]}
+    ours = {name: status for name, status in statuses.items() if name.startswith("cascade-dev")}
+    assert len(ours) == 9, ours
+    assert set(ours.values()) == {"CREATE_COMPLETE"}, ours
+
+    exports = {export["Name"]: export["Value"] for export in deployed.cloudformation.list_exports()["Exports"]}
+    # The emulator calls itself by several names.
+    assert urlsplit(exports["dev-EmployeeQueue"]).path == urlsplit(deployed.queue("employee-queue")).path
+    assert urlsplit(exports["dev-SaleQueue"]).path == urlsplit(deployed.queue("sale-queue")).path
+    for function in ("BranchCollector", "SalespersonCollector", "SaleCollector", "Scheduler"):
+        assert ":role/" in exports[f"dev-Role{function}"]
+    assert [exports[f"dev-{table}Table"] for table in ("Branch", "Salesperson", "Sale")] == [
+        f"{table}-dev" for table in TABLES
+    ]
+
+
+def test_queues_tables_and_functions_are_as_the_contract_says(deployed: Deployed) -> None:
+    for name in ("employee", "sale"):
+        work = deployed.sqs.get_queue_attributes(QueueUrl=deployed.queue(f"{name}-queue"), AttributeNames=["All"])
+        assert work["Attributes"]["VisibilityTimeout"] == "900"
+        redrive = json.loads(work["Attributes"]["RedrivePolicy"])
+        assert redrive["deadLetterTargetArn"].endswith(f":{name}-workload-dead-letter-queue-dev")
+        assert int(redrive["maxReceiveCount"]) == 10
+    for queue in DEAD_LETTER_QUEUES:
+        attributes = deployed.sqs.get_queue_attributes(QueueUrl=deployed.queue(queue), AttributeNames=["All"])
+        assert attributes["Attributes"]["MessageRetentionPeriod"] == str(14 * 24 * 3600), queue
+
+    for table, keys in TABLES.items():
+        described = deployed.dynamodb.describe_table(TableName=f"{table}-dev")["Table"]
+        assert [key["AttributeName"] for key in described["KeySchema"]] == keys
+        assert described["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+        assert described["StreamSpecification"]["StreamViewType"] == "NEW_IMAGE"
+
+    concurrency = {"branch-collector": 1, "salesperson-collector": 5, "sale-collector": 3}
+    dead_letters = {"branch-collector": "branch", "salesperson-collector": "employee", "sale-collector": "sale"}
+    for function in FUNCTIONS:
+        got = deployed.functions.get_function(FunctionName=f"{function}-dev")
+        settings = got["Configuration"]
+        assert (settings["MemorySize"], settings["Timeout"], settings["Runtime"]) == (128, 900, "provided.al2023")
+        assert got["Concurrency"]["ReservedConcurrentExecutions"] == concurrency[function]
+        assert settings["DeadLetterConfig"]["TargetArn"].endswith(
+            f":{dead_letters[function]}-function-dead-letter-queue-dev"
+        )
+        assert settings["LoggingConfig"]["LogFormat"] == "JSON"
+        assert KEY not in json.dumps(got, default=str)
+        retries = deployed.functions.get_function_event_invoke_config(
+            FunctionName=f"{function}-dev", Qualifier="$LATEST"
+        )
+        assert retries["MaximumRetryAttempts"] == (2 if function == "branch-collector" else 0)
+        schedule = deployed.emulator.client("scheduler").get_schedule(Name=f"{function}-schedule-dev")
+        assert schedule["State"] == "ENABLED"
+        assert schedule["ScheduleExpression"] == ("rate(1 hour)" if function == "branch-collector" else "rate(1 minute)")
+
+
+def test_each_functions_zip_is_small_and_starts_fast(deployed: Deployed) -> None:
+    """The sizes are held to; starts and memory are this machine's, and printed."""
+    print()
+    for function in FUNCTIONS:
+        name = f"{function}-dev"
+        size = deployed.functions.get_function(FunctionName=name)["Configuration"]["CodeSize"]
+        assert 0 < size < 10_000_000, f"{name}: {size} bytes"
+        # `null` would be a run; no records are none.
+        seconds = []
+        for _ in range(2):
+            started = time.monotonic()
+            assert deployed.invoke(function, {"Records": []}) == {"batchItemFailures": []}
+            seconds.append(time.monotonic() - started)
+        print(
+            f"{name}: zip {size / 1e6:.2f} MB, first call {seconds[0] * 1000:.0f} ms, second {seconds[1] * 1000:.0f} ms"
+        )
+
+
+def test_a_run_finished_by_the_schedules_alone_leaves_exactly_the_vendors_data(deployed: Deployed) -> None:
+    started = time.monotonic()
+    answer = deployed.start_run("2026-11-21T01:00:00Z")
+    assert (answer["run_id"], answer["inserted"], answer["enqueued"]) == ("2026-11-21T01:00:00Z", 13, 13)
+    deployed.wait_for_quiet()
+    print(f"\na first run of {len(deployed.rows('sale'))} sales: {time.monotonic() - started:.0f} s")
+    for function in FUNCTIONS:
+        memory = deployed.emulator.peak_memory(f"{function}-dev")
+        print(f"{function}-dev: peak memory {memory / 1e6:.1f} MB")
+
+    rows = deployed.all_rows()
+    expect_the_vendors_data(deployed.vendor, rows)
+    assert [deployed.waiting(queue) for queue in DEAD_LETTER_QUEUES] == [0] * 5
+    assert deployed.vendor.authorizations == {f"Bearer {KEY}"}
+
+
+def expect_the_vendors_data(vendor: Vendor, rows: dict[str, dict[tuple[str, ...], dict[str, Any]]]) -> None:
+    """Each of the vendor's records is a row, attribute by attribute, and there is no other row."""
+    expected = {table: set[tuple[str, ...]]() for table in TABLES}
+
+    def expect(table: str, prefix: str, key: tuple[str, ...], record: dict[str, Any], added: dict[str, Any]) -> None:
+        expected[table].add(key)
+        row = dict(rows[table][key])
+        for name, value in zip(TABLES[table], key, strict=True):
+            assert row.pop(name) == value
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", row.pop("last_modified"))
+        for name, value in added.items():
+            assert row.pop(name) == value, (table, key, name)
+        for name, value in record.items():
+            if name == "id":
+                continue
+            # A reserved word stands under the entity's prefix; which those are is tested with the collectors.
+            stored = name if name in row else f"{prefix}_{name}"
+            assert row.pop(stored, "missing") == value, (table, key, name)
+        assert not row, (table, key, row)
+
+    for branch_name in BRANCHES:
+        for branch in vendor.says("/branches", branch=branch_name):
+            branch_id = str(branch["id"])
+            expect("branch", "branch", (branch_id,), branch, {})
+            employees = vendor.says("/employees", branchID=branch_id)["employees"]
+            for employee in employees:
+                if employee["occupation"].lower() != "salesperson":
+                    continue
+                employee_id = str(employee["id"])
+                expect("salesperson", "employee", (employee_id, branch_id), without_key(employee, branch_id), {})
+                for sale in vendor.says("/sales", employeeID=employee_id)["sales"]:
+                    added = {} if "branch_id" in sale else {"branch_id": branch_id}
+                    expect("sale", "sale", (str(sale["id"]), employee_id), without_key(sale, employee_id), added)
+    for table, keys in expected.items():
+        assert keys == set(rows[table]), table
+        assert keys, table
+    assert "branch_location" in next(iter(rows["branch"].values()))
+    assert "employee_name" in next(iter(rows["salesperson"].values()))
+
+
+def without_key(record: dict[str, Any], key: str) -> dict[str, Any]:
+    """A record without the attribute that only repeats the row's key."""
+    return {
+        name: value for name, value in record.items() if name not in ("branch_id", "employee_id") or str(value) != key
+    }
+
+
+def test_a_second_run_writes_nothing_and_a_poison_message_costs_only_itself(deployed: Deployed) -> None:
+    before = deployed.all_rows()
+    refused = next(iter(before["branch"]))[0]
+    deployed.vendor.refuse = lambda path: 403 if path == f"/employees?branchID={refused}" else None
+    deployed.sqs.send_message(QueueUrl=deployed.queue("employee-queue"), MessageBody="this is no message")
+    answer = deployed.start_run("2026-11-21T02:00:00Z")
+    assert (answer["inserted"], answer["updated"], answer["unchanged"]) == (0, 0, 13)
+    deployed.wait_for_quiet(" of the second run")
+
+    assert deployed.all_rows() == before, "last_modified and all"
+    letters = {letter["Body"]: letter["MessageAttributes"] for letter in deployed.letters("employee-workload")}
+    assert len(letters) == 2, letters
+    assert "expected" in letters["this is no message"]["reason"]["StringValue"]
+    (body,) = letters.keys() - {"this is no message"}
+    assert json.loads(body) == {"branch_id": refused, "run_id": "2026-11-21T02:00:00Z"}
+    assert "403" in letters[body]["reason"]["StringValue"]
+    assert letters[body]["run_id"]["StringValue"] == "2026-11-21T02:00:00Z"
+
+
+def test_dead_letters_are_listed_and_redriven_by_the_command(deployed: Deployed) -> None:
+    listed = deployed.cascade("dlq", "list")
+    assert listed.returncode == 0, listed.stderr
+    assert "employee-workload-dead-letter-queue-dev" in listed.stdout
+    assert "403" in listed.stdout
+
+    tried = deployed.cascade("dlq", "redrive")
+    assert tried.returncode == 0, tried.stderr
+    assert deployed.waiting("employee-workload-dead-letter-queue") == 2, "a dry run changes nothing"
+
+    deployed.vendor.refuse = lambda path: None
+    seen = len(deployed.vendor.paths)
+    done = deployed.cascade("dlq", "redrive", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    deployed.wait_for_quiet(" that were redriven")
+    assert any(path.startswith("/employees?") for path in deployed.vendor.paths[seen:])
+    # What was mended is done; what never can be is back where it was.
+    (letter,) = deployed.letters("employee-workload")
+    assert letter["Body"] == "this is no message"
+
+    discarded = deployed.cascade("dlq", "discard", "--yes")
+    assert discarded.returncode == 0, discarded.stdout + discarded.stderr
+    assert deployed.waiting("employee-workload-dead-letter-queue") == 0
+
+
+def test_an_event_source_mapping_is_another_trigger(deployed: Deployed) -> None:
+    """Batches with partial failures: what is done is deleted, what failed comes again and ends among the dead letters."""
+    salespersons = list(deployed.rows("salesperson"))
+    (good, branch), (bad, _) = salespersons[0], salespersons[1]
+    deployed.vendor.refuse = lambda path: 500 if path == f"/sales?employeeID={bad}" else None
+    seen = len(deployed.vendor.paths)
+    letters = deployed.sqs.create_queue(QueueName="mapped-dead-letters")["QueueUrl"]
+    redrive = {"deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:mapped-dead-letters", "maxReceiveCount": 2}
+    mapped = deployed.sqs.create_queue(
+        QueueName="mapped", Attributes={"VisibilityTimeout": "20", "RedrivePolicy": json.dumps(redrive)}
+    )["QueueUrl"]
+    for employee in (good, bad):
+        body = {"branch_id": branch, "employee_id": employee, "run_id": "2026-11-21T02:00:00Z"}
+        deployed.sqs.send_message(QueueUrl=mapped, MessageBody=json.dumps(body))
+    mapping = deployed.functions.create_event_source_mapping(
+        FunctionName="sale-collector-dev",
+        EventSourceArn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:mapped",
+        BatchSize=10,
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+    )
+
+    def given_up() -> Any:
+        return deployed.sqs.receive_message(QueueUrl=letters, WaitTimeSeconds=1).get("Messages")
+
+    (letter,) = wait_for("the message that keeps failing among the dead letters", given_up, 180)
+    deployed.functions.delete_event_source_mapping(UUID=mapping["UUID"])
+    assert json.loads(letter["Body"])["employee_id"] == bad
+    assert deployed.vendor.paths[seen:].count(f"/sales?employeeID={good}") == 1
+    left = deployed.sqs.get_queue_attributes(QueueUrl=mapped, AttributeNames=["ApproximateNumberOfMessages"])
+    assert left["Attributes"]["ApproximateNumberOfMessages"] == "0"
+    deployed.vendor.refuse = lambda path: None
+
+
+def test_a_failing_function_raises_its_alarm_and_leaves_its_event(deployed: Deployed) -> None:
+    inbox = deployed.sqs.create_queue(QueueName="inbox")["QueueUrl"]
+    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:alarm-topic-dev"
+    deployed.emulator.client("sns").subscribe(
+        TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:inbox"
+    )
+    assert deployed.alarm("branch-collector-errors") != "ALARM"
+    deployed.vendor.refuse = lambda path: 403 if path == "/branches?branch=Akron" else None
+    deployed.functions.invoke(
+        FunctionName="branch-collector-dev", InvocationType="Event", Payload=b'{"branches": ["Akron"]}'
+    )
+    (letter,) = wait_for("the event among the dead letters", lambda: deployed.letters("branch-function"), 60)
+    # One invocation and two more tries.
+    assert sum("invocation failed" in line for line in deployed.log_lines("branch-collector")) == 3
+    wait_for("the alarm", lambda: deployed.alarm("branch-collector-errors") == "ALARM", 30)
+
+    def told() -> Any:
+        messages = deployed.sqs.receive_message(QueueUrl=inbox, WaitTimeSeconds=1).get("Messages", [])
+        bodies = [json.loads(json.loads(message["Body"])["Message"]) for message in messages]
+        return [body for body in bodies if body["AlarmName"] == "branch-collector-errors-dev"]
+
+    (message, *_) = wait_for("the topic's message", told, 30)
+    assert message["NewStateValue"] == "ALARM"
+    assert "cascade dlq list" in message["AlarmDescription"]
+
+    deployed.vendor.refuse = lambda path: None
+    done = deployed.cascade("dlq", "redrive", "branch-function", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_for("an invocation of the redriven event", lambda: deployed.vendor.paths[-1] == "/branches?branch=Akron", 30)
+    assert deployed.waiting("branch-function-dead-letter-queue") == 0
+    deployed.wait_for_quiet(" of the redriven event")
+
+
+def test_the_doctor_finds_what_is_wrong_with_an_environment(deployed: Deployed) -> None:
+    found = deployed.cascade("doctor")
+    assert "failed" not in summary_of(found.stdout), found.stdout
+    assert "employee-queue-dev" in found.stdout
+
+    scheduler = deployed.emulator.client("scheduler")
+    schedule = scheduler.get_schedule(Name="sale-collector-schedule-dev")
+    changed = {name: schedule[name] for name in ("Name", "ScheduleExpression", "Target", "FlexibleTimeWindow")}
+    scheduler.update_schedule(**changed, State="DISABLED")
+    ill = deployed.cascade("doctor")
+    assert ill.returncode == 1, ill.stdout
+    assert re.search(r"sale-collector-schedule-dev.*\bDISABLED\b", ill.stdout), ill.stdout
+    scheduler.update_schedule(**changed, State="ENABLED")
+
+
+def summary_of(report: str) -> str:
+    return report.strip().splitlines()[-1]
+
+
+def test_logs_are_json_and_hold_no_secret(deployed: Deployed) -> None:
+    for function in FUNCTIONS:
+        lines = deployed.log_lines(function)
+        # What Lambda itself says is not JSON on this emulator.
+        ours = [line for line in lines if not re.match(r"(INIT_START|START|END|REPORT|XRAY) ", line)]
+        assert len(ours) > 10, lines
+        for line in ours:
+            parsed = json.loads(line)
+            assert "level" in parsed or "_aws" in parsed, line
+        assert any(json.loads(line).get("run_id") == "2026-11-21T01:00:00Z" for line in ours), function
+        assert not any(KEY in line for line in lines), function
+    assert KEY not in deployed.emulator.log.read_text()
+
+
+def test_an_update_changes_what_it_names_and_nothing_else(deployed: Deployed, secret: str) -> None:
+    before = deployed.all_rows()
+    deployed.deploy(**parameters(deployed, secret) | {"FunctionMemory": 192, "SchedulesState": "DISABLED"})
+    assert deployed.stack()["StackStatus"] == "UPDATE_COMPLETE"
+    for function in FUNCTIONS:
+        got = deployed.functions.get_function(FunctionName=f"{function}-dev")
+        assert got["Configuration"]["MemorySize"] == 192
+        assert "TargetArn" in got["Configuration"]["DeadLetterConfig"]
+        assert got["Concurrency"]["ReservedConcurrentExecutions"] >= 1
+        schedule = deployed.emulator.client("scheduler").get_schedule(Name=f"{function}-schedule-dev")
+        assert schedule["State"] == "DISABLED"
+    assert deployed.all_rows() == before
+
+
+def test_an_update_that_fails_is_taken_back(deployed: Deployed, secret: str) -> None:
+    """This emulator knows no Slack channels, so that a stack in the middle of the update fails."""
+    slack = {"SlackWorkspaceId": "T012ABCDEFG", "SlackChannelId": "C012ABCDEFG"}
+    with pytest.raises(AssertionError, match="SlackChannel"):
+        deployed.deploy(**parameters(deployed, secret) | {"FunctionMemory": 256, "SchedulesState": "DISABLED"} | slack)
+    assert deployed.stack()["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    for function in FUNCTIONS:
+        settings = deployed.functions.get_function(FunctionName=f"{function}-dev")["Configuration"]
+        assert settings["MemorySize"] == 192
+
+
+def test_an_environment_for_development_is_removed_with_all_that_it_made(deployed: Deployed) -> None:
+    deployed.remove()
+    assert [name for name in deployed.dynamodb.list_tables()["TableNames"] if name.endswith("-dev")] == []
+    assert [url for url in deployed.sqs.list_queues().get("QueueUrls", []) if url.endswith("-dev")] == []
+    functions = deployed.functions.list_functions()["Functions"]
+    assert [function["FunctionName"] for function in functions] == []
+    exports = deployed.cloudformation.list_exports()["Exports"]
+    assert [export["Name"] for export in exports if export["Name"].startswith("dev-")] == []
+
+
+def test_the_tables_of_production_outlive_their_stack(deployed: Deployed) -> None:
+    deployed.deploy("prod", SchedulesState="DISABLED")
+    deployed.dynamodb.put_item(TableName="branch-prod", Item={"branch_id": {"S": "1"}})
+    with pytest.raises(ClientError, match="protect"):
+        deployed.dynamodb.delete_table(TableName="branch-prod")
+    deployed.remove("prod")
+    assert list(deployed.rows("branch", "prod")) == [("1",)]
+    assert deployed.functions.list_functions()["Functions"] == []
+
+
+def test_what_would_be_uploaded_is_what_was_built() -> None:
+    """One file a function, which asks for no newer C library than `provided.al2023` has."""
+    built = sorted((CHECKOUT / ".aws-sam" / "build").glob("*CollectorStack/*Collector"))
+    assert [folder.name for folder in built] == ["BranchCollector", "SaleCollector", "SalespersonCollector"]
+    for folder in built:
+        assert [file.name for file in folder.iterdir()] == ["bootstrap"]
+        assert os.access(folder / "bootstrap", os.X_OK)
+        versions = re.findall(rb"GLIBC_2\.(\d+)", (folder / "bootstrap").read_bytes())
+        # Amazon Linux 2023 has glibc 2.34.
+        assert 0 < max(map(int, versions)) <= 34, folder.name
