@@ -1,5 +1,6 @@
 //! Dead letters: looked at, sent again, thrown away.
 
+mod command;
 mod functions;
 mod letters;
 
