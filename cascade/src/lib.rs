@@ -2,6 +2,7 @@
 
 pub mod cloud;
 pub mod commands;
+pub mod dead_letters;
 pub mod pipeline;
 pub mod state;
 pub mod vendor;

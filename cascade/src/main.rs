@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use cascade::commands::dlq::DlqArgs;
 use cascade::commands::run::RunArgs;
 use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
-use cascade::commands::{CommandError, run, status, up, vendor};
+use cascade::commands::{CommandError, dlq, run, status, up, vendor};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -28,6 +29,7 @@ enum Command {
     Run(RunArgs),
     Up(UpArgs),
     Status(StatusArgs),
+    Dlq(DlqArgs),
     Vendor(VendorArgs),
 }
 
@@ -43,6 +45,7 @@ async fn main() -> ExitCode {
         Command::Run(args) => run::run(args).await,
         Command::Up(args) => up::up(args).await.map(|()| true),
         Command::Status(args) => status::status(args).await.map(|()| true),
+        Command::Dlq(args) => dlq::dlq(args).await,
         Command::Vendor(args) => vendor::vendor(args).await.map(|()| true),
     };
     match done {

@@ -34,8 +34,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use front::Services;
 pub use provision::Provisioned;
 pub use sns::Mail;
-pub use sqs::OLDEST_MESSAGE;
 use sqs::Sqs;
+pub use sqs::{CURRENT_TIME, OLDEST_MESSAGE};
 use store::Store;
 
 /// The account that everything belongs to.

@@ -1,5 +1,6 @@
 //! The subcommands, a module each.
 
+pub mod dlq;
 pub mod run;
 pub mod status;
 pub mod up;

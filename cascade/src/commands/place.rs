@@ -51,8 +51,8 @@ pub(super) struct Place {
     pub(super) site: Where,
     /// What is remembered of the data directory; `None` on AWS.
     pub(super) state: Option<State>,
-    /// The embedded cloud, if this process has it.
-    own: Option<Cloud>,
+    /// The embedded cloud and its clock, if this process has them.
+    own: Option<(Cloud, Clock)>,
 }
 
 impl Place {
@@ -85,10 +85,10 @@ impl Place {
             data: Some(args.data.clone()),
             address: LOOPBACK,
             port: 0,
-            clock,
+            clock: clock.clone(),
         };
         let (config, own) = match Cloud::start(options).await {
-            Ok(cloud) => (cloud.sdk_config(), Some(cloud)),
+            Ok(cloud) => (cloud.sdk_config(), Some((cloud, clock))),
             Err(CloudError::InUse { path }) => match &state.endpoint {
                 Some(endpoint) => (sdk_config_for(endpoint), None),
                 None => return Err(CloudError::InUse { path }.into()),
@@ -103,13 +103,29 @@ impl Place {
         })
     }
 
+    /// Whether this process has the embedded cloud, and may use its data as it likes.
+    pub(super) fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Remembers how late it is, where messages were touched: the next clock on this data must not be behind this one.
+    ///
+    /// # Errors
+    /// If the state cannot be written.
+    pub(super) fn keep_time(&mut self) -> Result<(), CommandError> {
+        if let (Some((_, clock)), Some(state)) = (&self.own, &mut self.state) {
+            state.reach(clock.now())?;
+        }
+        Ok(())
+    }
+
     /// Ends the cloud that was started to look at it.
     ///
     /// # Errors
     /// If its files could not be written in full.
     pub(super) async fn close(self) -> Result<(), CommandError> {
         match self.own {
-            Some(cloud) => Ok(cloud.shutdown().await?),
+            Some((cloud, _)) => Ok(cloud.shutdown().await?),
             None => Ok(()),
         }
     }

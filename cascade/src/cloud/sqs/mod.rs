@@ -9,7 +9,7 @@ pub(super) mod messages;
 mod moves;
 pub(super) mod queues;
 
-pub use queues::OLDEST_MESSAGE;
+pub use queues::{CURRENT_TIME, OLDEST_MESSAGE};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -378,6 +378,9 @@ impl Sqs {
                 && let Some(seconds) = messages::oldest_seconds(transaction, &queue, now)?
             {
                 attributes.insert(queues::OLDEST_MESSAGE.to_owned(), seconds.to_string());
+            }
+            if names.iter().any(|name| name == queues::CURRENT_TIME) {
+                attributes.insert(queues::CURRENT_TIME.to_owned(), now.to_string());
             }
             Ok(attributes)
         };

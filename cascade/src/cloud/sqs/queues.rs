@@ -76,6 +76,10 @@ const KEPT: [&str; 4] = [
 /// seconds. On AWS that is a metric of CloudWatch's, by this name.
 pub const OLDEST_MESSAGE: &str = "ApproximateAgeOfOldestMessage";
 
+/// Another of them: the time there, in Unix milliseconds. The embedded queues can be hours ahead of the machine, and an age
+/// is measured by the clock that messages were sent by.
+pub const CURRENT_TIME: &str = "CurrentTimestamp";
+
 /// Attributes that SQS computes; they can be asked for but not set.
 const COMPUTED: [&str; 6] = [
     "ApproximateNumberOfMessages",
@@ -294,7 +298,13 @@ pub(super) fn check_attributes(transaction: &Transaction<'_>, attributes: &Attri
 pub(super) fn check_attribute_name(name: &str) -> Result<(), SqsError> {
     let known = SETTINGS.iter().map(|setting| setting.name).chain(KEPT).chain(COMPUTED);
     if known
-        .chain(["All", "RedrivePolicy", "RedriveAllowPolicy", OLDEST_MESSAGE])
+        .chain([
+            "All",
+            "RedrivePolicy",
+            "RedriveAllowPolicy",
+            OLDEST_MESSAGE,
+            CURRENT_TIME,
+        ])
         .any(|k| k == name)
     {
         return Ok(());
