@@ -357,7 +357,7 @@ def test_dead_letters_are_listed_and_redriven_by_the_command(deployed: Deployed)
     (letter,) = deployed.letters("employee-workload")
     assert letter["Body"] == "this is no message"
 
-    discarded = deployed.cascade("dlq", "discard", "--yes")
+    discarded = deployed.cascade("dlq", "discard", "employee", "--yes")
     assert discarded.returncode == 0, discarded.stdout + discarded.stderr
     assert deployed.waiting("employee-workload-dead-letter-queue") == 0
 
