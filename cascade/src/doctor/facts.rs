@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use shared::entity::Entity;
+use shared::secret::SecretArn;
 use url::Url;
 
 use super::blueprint::Function;
@@ -139,6 +140,8 @@ pub struct Services {
     pub topic: Told<TopicFacts>,
     /// Who is told what the topic says.
     pub subscriptions: Told<Vec<Subscription>>,
+    /// The secrets that functions read the vendor's key from, each once.
+    pub secrets: Vec<(SecretArn, Told<SecretFacts>)>,
 }
 
 /// A function's variables. Their values can be secrets: `Debug` shows only the names.
@@ -232,6 +235,13 @@ pub struct Subscription {
     pub endpoint: String,
     /// An ARN, or `PendingConfirmation`, or `Deleted`.
     pub arn: String,
+}
+
+/// A secret. Its value is nobody's business here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFacts {
+    /// Whether it is about to be deleted, and cannot be read any more.
+    pub is_going: bool,
 }
 
 /// What came of a request to the vendor.

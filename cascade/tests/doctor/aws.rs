@@ -101,7 +101,7 @@ async fn credentials_that_have_run_out_are_all_that_is_said() {
     let failed = looked.findings("failed");
     assert_eq!(failed.len(), 1, "{failed:?}");
     assert!(
-        failed[0].starts_with("credentials: are not accepted") && failed[0].contains("ExpiredToken"),
+        failed[0].starts_with("credentials: could not be used") && failed[0].contains("ExpiredToken"),
         "{failed:?}"
     );
 }

@@ -37,7 +37,7 @@ pub fn diagnose(facts: &Facts) -> Vec<Section> {
         sections.push(("Schedules", schedules::findings(&context, services, stores)));
         sections.push(("Alarms", alarms::findings(&context, services)));
     }
-    sections.push(("Vendor", vendor::findings(facts)));
+    sections.push(("Vendor", vendor::findings(&context, facts)));
     sectioned(sections)
 }
 

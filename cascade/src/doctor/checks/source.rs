@@ -32,9 +32,9 @@ fn of_caller(caller: &Caller) -> Vec<Finding> {
         ),
         Told::Unread { action, reason } => Finding::failed(
             "credentials",
-            format!("are not accepted: {action}: {reason}"),
+            format!("could not be used: {action}: {reason}"),
             "set AWS_PROFILE, or AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; after `aws sso login`, \
-             `aws configure export-credentials --format env` makes them; they may have run out",
+             `aws configure export-credentials --format env` makes them; they may have run out, or AWS cannot be reached from here",
         ),
     };
     vec![region, identity]

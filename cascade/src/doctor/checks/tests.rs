@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use shared::entity::Entity;
+use shared::secret::SecretArn;
 use url::Url;
 
 use super::super::Finding;
@@ -13,6 +14,7 @@ use super::diagnose;
 
 const SQS: &str = "arn:aws:sqs:eu-central-1:123456789012";
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:alarm-topic-prod";
+const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key";
 const KEY: &str = "v3nd0r-s3cr3t";
 
 /// An environment on AWS in which nothing is wrong.
@@ -92,6 +94,10 @@ fn services() -> Services {
             key: Some("arn:aws:kms:eu-central-1:123456789012:key/1".to_owned()),
         }),
         subscriptions: Told::Found(vec![subscription(&format!("{TOPIC}:1"))]),
+        secrets: vec![(
+            SecretArn::parse(SECRET).unwrap(),
+            Told::Found(SecretFacts { is_going: false }),
+        )],
     }
 }
 
@@ -105,10 +111,7 @@ fn function(function: &Function) -> FunctionFacts {
         ("DB", format!("{}-prod", function.table)),
         ("API_REQUESTS_PER_MINUTE", "50".to_owned()),
         ("API_BASE_URL", "https://vendor.test/api".to_owned()),
-        (
-            "API_KEY_SECRET_ARN",
-            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key".to_owned(),
-        ),
+        ("API_KEY_SECRET_ARN", SECRET.to_owned()),
     ];
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
     FunctionFacts {
@@ -246,7 +249,7 @@ fn a_sound_environment_has_no_problem_and_a_line_for_each_thing() {
         ]
     );
     let lines: Vec<_> = sections.iter().map(|section| section.findings.len()).collect();
-    assert_eq!(lines, [2, 3, 7, 3, 6, 3, 3, 2]);
+    assert_eq!(lines, [2, 3, 7, 3, 6, 3, 3, 3]);
     assert_eq!(problems(|_| ()), []);
 }
 
@@ -797,6 +800,31 @@ fn a_vendor_that_does_not_answer_is_found() {
                 .push((Url::parse("https://other.test").unwrap(), Reached::Answered(200)));
         },
     );
+}
+
+#[test]
+fn a_key_that_cannot_be_read_is_found() {
+    finds(
+        Failed,
+        SECRET,
+        "is missing",
+        "aws secretsmanager create-secret",
+        |facts| {
+            of_aws(facts).secrets[0].1 = Told::Missing;
+        },
+    );
+    finds(
+        Failed,
+        SECRET,
+        "about to be deleted",
+        "restore-secret --secret-id arn:",
+        |facts| {
+            of_aws(facts).secrets[0].1 = Told::Found(SecretFacts { is_going: true });
+        },
+    );
+    finds(Skipped, SECRET, "secretsmanager:DescribeSecret", "allowed", |facts| {
+        of_aws(facts).secrets[0].1 = Told::Forbidden("secretsmanager:DescribeSecret");
+    });
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The vendor: whether it answers, and whether its quota is kept.
 
+use shared::secret::SecretArn;
 use url::Url;
 
 use super::super::blueprint::Function;
-use super::super::facts::{Facts, FunctionFacts, Reached, Told};
-use super::{Finding, settings};
+use super::super::facts::{Facts, FunctionFacts, Reached, SecretFacts, Told};
+use super::{Context, Finding, settings};
 
-pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
+pub(super) fn findings(context: &Context<'_>, facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<_> = facts
         .vendors
         .iter()
@@ -20,6 +21,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
         ));
     }
     if let Some(services) = &facts.services {
+        findings.extend(services.secrets.iter().map(|(arn, told)| of_secret(context, arn, told)));
         findings.extend(of_quota(&services.functions, facts.quota));
     }
     findings
@@ -45,6 +47,30 @@ fn of_vendor(url: &Url, reached: &Reached) -> Finding {
             format!("does not answer from here: {reason}"),
             "check API_BASE_URL (parameter ApiBaseUrl) and the network; that the functions reach it only their log shows",
         ),
+    }
+}
+
+/// Whether the functions' key can be read when they start. That it is the right one, only the vendor knows.
+fn of_secret(context: &Context<'_>, arn: &SecretArn, told: &Told<SecretFacts>) -> Finding {
+    let arn = arn.as_str();
+    match told {
+        Told::Missing => Finding::failed(
+            arn,
+            "is missing: no function starts without its key",
+            "aws secretsmanager create-secret --name <a name> --secret-string file://<a file with the key alone>, and deploy \
+             with ApiKeySecretArn=<its ARN>",
+        ),
+        told => match context.found(arn, told) {
+            Ok(SecretFacts { is_going: true }) => Finding::failed(
+                arn,
+                "is about to be deleted: no function starts without its key",
+                format!("aws secretsmanager restore-secret --secret-id {arn}"),
+            ),
+            Ok(SecretFacts { is_going: false }) => {
+                Finding::ok(arn, "there, the key is read from it when a function starts")
+            }
+            Err(finding) => finding,
+        },
     }
 }
 

@@ -1,16 +1,20 @@
 //! What only AWS has: who asks, functions, schedules, alarms, the topic.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use aws_config::SdkConfig;
+use aws_config::{Region, SdkConfig};
 use aws_sdk_cloudwatch::types::{Dimension, Statistic};
 use aws_sdk_lambda::types::FunctionConfiguration;
 use aws_sdk_scheduler::types::ScheduleState;
 use futures::future::join_all;
+use shared::secret::SecretArn;
 
 use super::super::blueprint::{ALARMS, FUNCTIONS, Function, TOPIC};
+use super::super::checks::settings;
 use super::super::facts::{
-    AlarmFacts, Caller, FunctionFacts, Identity, ScheduleFacts, Services, Subscription, Told, TopicFacts, Values,
+    AlarmFacts, Caller, FunctionFacts, Identity, ScheduleFacts, SecretFacts, Services, Subscription, Told, TopicFacts,
+    Values,
 };
 use super::told;
 
@@ -48,6 +52,7 @@ pub(super) async fn services(config: &SdkConfig, environment: &str, identity: &I
         ),
     );
     Services {
+        secrets: secrets(config, &functions).await,
         functions,
         schedules,
         alarms,
@@ -250,4 +255,35 @@ async fn topic(
             .collect()
     });
     (topic, subscriptions)
+}
+
+async fn secrets(
+    config: &SdkConfig,
+    functions: &[(&'static Function, Told<FunctionFacts>)],
+) -> Vec<(SecretArn, Told<SecretFacts>)> {
+    let arns: BTreeSet<_> = functions
+        .iter()
+        .filter_map(|(function, told)| {
+            settings(function, told.found()?.variables.found()?)
+                .ok()?
+                .api_key_secret
+        })
+        .collect();
+    join_all(arns.into_iter().map(|arn| async move {
+        let region = Region::new(arn.region().to_owned());
+        let config = aws_sdk_secretsmanager::config::Builder::from(config)
+            .region(region)
+            .build();
+        let answer = aws_sdk_secretsmanager::Client::from_conf(config)
+            .describe_secret()
+            .secret_id(arn.as_str())
+            .send()
+            .await;
+        let facts = told("secretsmanager:DescribeSecret", &["ResourceNotFoundException"], answer).map(|secret| {
+            let is_going = secret.deleted_date.is_some();
+            SecretFacts { is_going }
+        });
+        (arn, facts)
+    }))
+    .await
 }

@@ -7,6 +7,7 @@ mod vendor;
 use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use shared::error_chain;
 use url::Url;
@@ -24,6 +25,9 @@ const FORBIDDEN: [&str; 6] = [
     "UnauthorizedOperation",
 ];
 
+/// How often AWS is asked in all, where it does not answer: somebody waits for what the doctor says.
+const TRIES: u32 = 2;
+
 /// What is asked besides what is there.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -35,6 +39,8 @@ pub struct Options {
 
 /// Looks at an environment on AWS.
 pub async fn on_aws(config: &SdkConfig, environment: &str, options: Options) -> Facts {
+    let retry = RetryConfig::standard().with_max_attempts(TRIES);
+    let config = &config.to_builder().retry_config(retry).build();
     let caller = aws::caller(config).await;
     let mut facts = Facts {
         environment: environment.to_owned(),
@@ -107,7 +113,8 @@ where
             Some(code) if FORBIDDEN.contains(&code) => Told::Forbidden(action),
             _ => Told::Unread {
                 action,
-                reason: error_chain(&error),
+                // Some errors are lists, a line for each way that was tried.
+                reason: error_chain(&error).split_whitespace().collect::<Vec<_>>().join(" "),
             },
         },
     }
