@@ -3,6 +3,7 @@
 pub mod cloud;
 pub mod commands;
 pub mod dead_letters;
+pub mod doctor;
 pub mod pipeline;
 pub mod state;
 pub mod vendor;

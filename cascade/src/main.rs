@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use cascade::commands::dlq::DlqArgs;
+use cascade::commands::doctor::DoctorArgs;
 use cascade::commands::run::RunArgs;
 use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
-use cascade::commands::{CommandError, dlq, run, status, up, vendor};
+use cascade::commands::{CommandError, dlq, doctor, run, status, up, vendor};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -30,6 +31,7 @@ enum Command {
     Up(UpArgs),
     Status(StatusArgs),
     Dlq(DlqArgs),
+    Doctor(DoctorArgs),
     Vendor(VendorArgs),
 }
 
@@ -46,6 +48,7 @@ async fn main() -> ExitCode {
         Command::Up(args) => up::up(args).await.map(|()| true),
         Command::Status(args) => status::status(args).await.map(|()| true),
         Command::Dlq(args) => dlq::dlq(args).await,
+        Command::Doctor(args) => doctor::doctor(args).await,
         Command::Vendor(args) => vendor::vendor(args).await.map(|()| true),
     };
     match done {

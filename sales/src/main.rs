@@ -13,10 +13,9 @@ async fn main() -> ExitCode {
     lambda::run(
         |variables| {
             let queue_url = variables.queue_url("SQS");
-            let expected = "a whole number of hours from 0";
-            let hours = variables.whole("SALES_LOOKBACK_HOURS", expected, 0..=u32::MAX, 24);
+            let lookback = Lookback::hours(variables.lookback_hours());
             let poll_window = variables.poll_window();
-            Some((queue_url?, Lookback::hours(hours), poll_window))
+            Some((queue_url?, lookback, poll_window))
         },
         |(queue_url, lookback, poll_window), parts| SaleCollector {
             table: Arc::new(parts.table(Entity::Sale)),

@@ -38,6 +38,13 @@ pub struct CollectorSettings {
 #[error("the environment is not usable: {}", .0.join("; "))]
 pub struct ConfigError(Vec<String>);
 
+impl ConfigError {
+    /// Each variable that is missing or unusable, and what it should hold.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
 /// Reads variables, and gathers what is wrong with them.
 pub struct Variables<'a> {
     get: &'a dyn Fn(&str) -> Option<String>,
@@ -103,6 +110,16 @@ impl<'a> Variables<'a> {
     pub fn poll_window(&mut self) -> Duration {
         let expected = "a whole number of seconds from 1 to 900";
         Duration::from_secs(self.whole("POLL_WINDOW_SECONDS", expected, 1..=900, 50).into())
+    }
+
+    /// `SALES_LOOKBACK_HOURS`
+    pub fn lookback_hours(&mut self) -> u32 {
+        self.whole(
+            "SALES_LOOKBACK_HOURS",
+            "a whole number of hours from 0",
+            0..=u32::MAX,
+            24,
+        )
     }
 
     /// What every collector is told; `None` if any of it is missing or unusable.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::vendor::client::ApiKey;
 
 /// The name of a secret, as a template passes it on: `arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretArn {
     arn: String,
     region: String,
@@ -33,6 +33,16 @@ impl SecretArn {
             arn: text.to_owned(),
             region: region.to_owned(),
         })
+    }
+
+    /// The whole ARN.
+    pub fn as_str(&self) -> &str {
+        &self.arn
+    }
+
+    /// The region that the secret is kept in.
+    pub fn region(&self) -> &str {
+        &self.region
     }
 }
 

@@ -1,6 +1,7 @@
 //! The subcommands, a module each.
 
 pub mod dlq;
+pub mod doctor;
 pub mod run;
 pub mod status;
 pub mod up;

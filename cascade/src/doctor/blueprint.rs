@@ -1,0 +1,132 @@
+//! What an environment consists of, as the templates make it (the contract's sections 2, 5 and 7). Names here are without
+//! the environment that each ends in.
+
+/// How long a message stays with the function that received it, and how long a function may take, in seconds.
+pub const VISIBILITY_SECONDS: u32 = 900;
+
+/// How often a message is received before it is a dead letter.
+pub const RECEIVES: u32 = 10;
+
+/// How long dead letters are kept, in seconds: 14 days, the longest that SQS offers.
+pub const DEAD_LETTER_RETENTION_SECONDS: u32 = 14 * 24 * 3600;
+
+/// What the functions run on.
+pub const RUNTIME: &str = "provided.al2023";
+
+/// The environment whose tables may not be deleted.
+pub const PRODUCTION: &str = "prod";
+
+/// The topic that every alarm is published to.
+pub const TOPIC: &str = "alarm-topic";
+
+/// The schedules' role.
+pub const SCHEDULER_ROLE: &str = "scheduler-role";
+
+/// Each queue of work, and where its dead letters go.
+pub const WORK_QUEUES: [(&str, &str); 2] = [
+    ("employee-queue", "employee-workload-dead-letter-queue"),
+    ("sale-queue", "sale-workload-dead-letter-queue"),
+];
+
+/// The queues that are kept empty: letters in them wait for somebody.
+pub const DEAD_LETTER_QUEUES: [&str; 5] = [
+    "employee-workload-dead-letter-queue",
+    "sale-workload-dead-letter-queue",
+    "branch-function-dead-letter-queue",
+    "employee-function-dead-letter-queue",
+    "sale-function-dead-letter-queue",
+];
+
+/// One collector, deployed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Function {
+    /// The function's name.
+    pub name: &'static str,
+    /// Its role's.
+    pub role: &'static str,
+    /// Its schedule's.
+    pub schedule: &'static str,
+    /// How often that starts it.
+    pub rate: &'static str,
+    /// In how many seconds that starts it twice, with some for CloudWatch to count it.
+    pub two_starts: u32,
+    /// How many of it may run at once.
+    pub at_once: i32,
+    /// How often Lambda tries an invocation again.
+    pub retries: i32,
+    /// Its table, `DB`.
+    pub table: &'static str,
+    /// Its variables that hold queues' URLs, with the queue of each.
+    pub queues: &'static [(&'static str, &'static str)],
+    /// Where the events of invocations that failed for good go.
+    pub dead_letters: &'static str,
+}
+
+/// The collectors, in the order of the cascade.
+pub const FUNCTIONS: [Function; 3] = [
+    Function {
+        name: "branch-collector",
+        role: "branch-collector-role",
+        schedule: "branch-collector-schedule",
+        rate: "rate(1 hour)",
+        two_starts: 7500,
+        at_once: 1,
+        retries: 2,
+        table: "branch",
+        queues: &[("SQS", "employee-queue")],
+        dead_letters: "branch-function-dead-letter-queue",
+    },
+    Function {
+        name: "salesperson-collector",
+        role: "salesperson-collector-role",
+        schedule: "salesperson-collector-schedule",
+        rate: "rate(1 minute)",
+        two_starts: 600,
+        at_once: 5,
+        retries: 0,
+        table: "salesperson",
+        queues: &[("SOURCE_SQS", "employee-queue"), ("TARGET_SQS", "sale-queue")],
+        dead_letters: "employee-function-dead-letter-queue",
+    },
+    Function {
+        name: "sale-collector",
+        role: "sale-collector-role",
+        schedule: "sale-collector-schedule",
+        rate: "rate(1 minute)",
+        two_starts: 600,
+        at_once: 3,
+        retries: 0,
+        table: "sale",
+        queues: &[("SQS", "sale-queue")],
+        dead_letters: "sale-function-dead-letter-queue",
+    },
+];
+
+/// The alarm that is only there where the branch collector is started by its schedule.
+pub const NO_SUCCESS_ALARM: &str = "branch-collector-no-success";
+
+/// Every alarm.
+pub const ALARMS: [&str; 22] = [
+    "branch-collector-errors",
+    "branch-collector-duration",
+    "branch-collector-throttles",
+    "branch-collector-rejected",
+    NO_SUCCESS_ALARM,
+    "salesperson-collector-errors",
+    "salesperson-collector-duration",
+    "salesperson-collector-throttles",
+    "salesperson-collector-failed",
+    "salesperson-collector-rejected",
+    "sale-collector-errors",
+    "sale-collector-duration",
+    "sale-collector-throttles",
+    "sale-collector-failed",
+    "sale-collector-rejected",
+    "employee-queue-oldest-message",
+    "sale-queue-oldest-message",
+    "employee-workload-dead-letters",
+    "sale-workload-dead-letters",
+    "branch-function-dead-letters",
+    "employee-function-dead-letters",
+    "sale-function-dead-letters",
+];
