@@ -42,6 +42,9 @@ const SDK_CONNECT: Duration = Duration::from_secs(3);
 /// The invocation's time where the runtime does not tell it: the functions' time-out.
 const DEFAULT_TIME: Duration = Duration::from_secs(900);
 
+/// The longest time-out that a function can have, with room to spare: a deadline before it on the first day of 1970 is none.
+const LONGEST_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The variables that Lambda sets, and that its runtime client cannot do without.
 const RUNTIME_VARIABLES: [&str; 4] = [
     "AWS_LAMBDA_RUNTIME_API",
@@ -238,14 +241,10 @@ impl<C: Collector + 'static> Function<C> {
     async fn invoke(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Value, Diagnostic> {
         let _in_use = self.in_use.acquire().await;
         let (event, context) = event.into_parts();
-        let time_left = match context.deadline {
-            0 => DEFAULT_TIME,
-            _ => context.deadline().duration_since(SystemTime::now()).unwrap_or_default(),
-        };
         let call = Call {
             request_id: context.request_id.clone(),
             now: self.clock.now(),
-            deadline: Instant::now() + time_left,
+            deadline: Instant::now() + time_left(context.deadline, SystemTime::now()),
             stop: self.stop.clone(),
         };
         let handled = handle(&*self.collector, event.get(), call).await;
@@ -263,6 +262,19 @@ impl<C: Collector + 'static> Function<C> {
             error_type: "InvocationError".to_owned(),
             error_message: error_chain(&failure),
         })
+    }
+}
+
+/// How long an invocation may take whose deadline is that many milliseconds after 1970. `cargo lambda watch` says how long
+/// there is instead, and an emulator may say nothing.
+fn time_left(deadline: u64, now: SystemTime) -> Duration {
+    let told = Duration::from_millis(deadline);
+    if told.is_zero() {
+        DEFAULT_TIME
+    } else if told <= LONGEST_TIME {
+        told
+    } else {
+        (SystemTime::UNIX_EPOCH + told).duration_since(now).unwrap_or_default()
     }
 }
 
@@ -304,5 +316,26 @@ async fn register_for_sigterm() {
                 .header("Lambda-Extension-Identifier", id)
                 .send(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_is_told_by_a_moment_or_by_its_length_or_not_at_all() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_222_800_000);
+        for (deadline, seconds) in [
+            (1_795_222_860_000, 60),
+            (1_795_222_799_000, 0),
+            (600_000, 600),
+            (0, 900),
+            (86_400_001, 0),
+        ] {
+            assert_eq!(time_left(deadline, now), Duration::from_secs(seconds), "{deadline}");
+        }
+        // Nothing that a runtime can say ends the process.
+        time_left(u64::MAX, now);
     }
 }

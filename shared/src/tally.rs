@@ -23,6 +23,8 @@ impl Tally {
 
 /// An invocation's counts, as they stand in its answer, its summary line and its metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+// What was written down before a count was added is still read.
+#[serde(default)]
 pub struct Counts {
     /// Requests sent to the vendor, retries and pages included.
     pub api_calls: u64,

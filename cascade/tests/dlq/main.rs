@@ -4,6 +4,8 @@ mod command;
 mod functions;
 mod letters;
 
+use std::net::Ipv4Addr;
+
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName};
 use cascade::cloud::{Cloud, CloudOptions, Provisioned};
 use cascade::dead_letters::{DeadLetterQueue, DeadLetters, Filter, Found, Look, Thoroughness};
