@@ -340,8 +340,7 @@ def test_a_second_run_writes_nothing_and_a_poison_message_costs_only_itself(depl
 def test_dead_letters_are_listed_and_redriven_by_the_command(deployed: Deployed) -> None:
     listed = deployed.cascade("dlq", "list")
     assert listed.returncode == 0, listed.stderr
-    assert "employee-workload-dead-letter-queue-dev" in listed.stdout
-    assert "403" in listed.stdout
+    assert re.search(r"^ *employee .*403", listed.stdout, re.MULTILINE), listed.stdout
 
     tried = deployed.cascade("dlq", "redrive")
     assert tried.returncode == 0, tried.stderr
@@ -430,8 +429,8 @@ def test_a_failing_function_raises_its_alarm_and_leaves_its_event(deployed: Depl
 
 def test_the_doctor_finds_what_is_wrong_with_an_environment(deployed: Deployed) -> None:
     found = deployed.cascade("doctor")
-    assert "failed" not in summary_of(found.stdout), found.stdout
-    assert "employee-queue-dev" in found.stdout
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert re.search(r"ok +employee-queue-dev", found.stdout), found.stdout
 
     scheduler = deployed.emulator.client("scheduler")
     schedule = scheduler.get_schedule(Name="sale-collector-schedule-dev")
@@ -441,10 +440,6 @@ def test_the_doctor_finds_what_is_wrong_with_an_environment(deployed: Deployed) 
     assert ill.returncode == 1, ill.stdout
     assert re.search(r"sale-collector-schedule-dev.*\bDISABLED\b", ill.stdout), ill.stdout
     scheduler.update_schedule(**changed, State="ENABLED")
-
-
-def summary_of(report: str) -> str:
-    return report.strip().splitlines()[-1]
 
 
 def test_logs_are_json_and_hold_no_secret(deployed: Deployed) -> None:
