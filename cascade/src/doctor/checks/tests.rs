@@ -342,6 +342,9 @@ fn tables_that_are_not_as_the_contract_says_are_found() {
     finds(Failed, "branch-prod", "is CREATING", "wait", |facts| {
         branch_table(facts).status = "CREATING".to_owned()
     });
+    finds(Warning, "branch-prod", "is UPDATING", "wait", |facts| {
+        branch_table(facts).status = "UPDATING".to_owned()
+    });
     finds(
         Failed,
         "branch-prod",
@@ -685,14 +688,53 @@ fn without_its_schedule_the_branch_collector_needs_no_alarm_of_no_success() {
     finds(
         Failed,
         "branch-collector-schedule-prod",
-        "is disabled",
-        "SchedulesState=ENABLED",
+        "is disabled, while others are not",
+        "enable it",
         |facts| {
             branch_schedule(facts).is_enabled = false;
             branch_schedule(facts).starts = Told::Found(0);
             found(&mut of_aws(facts).alarms).retain(|alarm| !alarm.name.contains("no-success"));
         },
     );
+}
+
+#[test]
+fn schedules_that_are_all_disabled_are_a_pause() {
+    let pause = |facts: &mut Facts| {
+        for (_, told) in &mut of_aws(facts).schedules {
+            let schedule = found(told);
+            (schedule.is_enabled, schedule.starts) = (false, Told::Found(0));
+        }
+        found(&mut of_aws(facts).alarms).retain(|alarm| !alarm.name.contains("no-success"));
+    };
+    finds(
+        Warning,
+        "schedules",
+        "(branch-collector-schedule-prod, salesperson-collector-schedule-prod, sale-collector-schedule-prod)",
+        "SchedulesState=ENABLED",
+        pause,
+    );
+    let mut paused = sound();
+    pause(&mut paused);
+    let schedules = diagnose(&paused)
+        .into_iter()
+        .find(|section| section.heading == "Schedules")
+        .unwrap();
+    assert!(
+        schedules
+            .findings
+            .iter()
+            .all(|finding| !finding.says.starts_with("enabled") && !finding.says.contains("lately")),
+        "{schedules:#?}"
+    );
+    let rest = problems(|facts| {
+        pause(facts);
+        branch_schedule(facts).rate = "rate(1 day)".to_owned();
+        of_aws(facts).schedules[2].1 = Told::Forbidden("scheduler:GetSchedule");
+    });
+    let statuses: Vec<_> = rest.iter().map(|finding| finding.status).collect();
+    assert_eq!(statuses, [Warning, Failed, Skipped], "{rest:#?}");
+    assert!(!rest[0].says.contains("sale-collector-schedule"), "{rest:#?}");
 }
 
 #[test]
@@ -739,6 +781,19 @@ fn a_topic_that_cannot_be_told_anything_is_found() {
 }
 
 #[test]
+fn of_a_topics_key_only_its_name_is_claimed() {
+    let findings = diagnose(&sound()).into_iter().flat_map(|section| section.findings);
+    let topic = findings
+        .into_iter()
+        .find(|finding| finding.subject == "alarm-topic-prod");
+    let says = topic.unwrap().says;
+    assert!(
+        says.contains("arn:aws:kms:eu-central-1:123456789012:key/1") && says.ends_with("was not looked at"),
+        "{says}"
+    );
+}
+
+#[test]
 fn subscriptions_that_were_never_confirmed_are_found() {
     let subject = "alarm-topic-prod, who is told";
     finds(
@@ -758,7 +813,7 @@ fn subscriptions_that_were_never_confirmed_are_found() {
         },
     );
     for nobody in [vec![], vec![subscription("Deleted")]] {
-        finds(Warning, subject, "nobody has subscribed", "AlarmEmail", |facts| {
+        finds(Failed, subject, "nobody has subscribed", "AlarmEmail", |facts| {
             of_aws(facts).subscriptions = Told::Found(nobody);
         });
     }
