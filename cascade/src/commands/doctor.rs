@@ -23,8 +23,9 @@ use crate::state::{Source, State};
 pub struct DoctorArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// The vendor's quota, in requests a minute, to compare the functions' settings with
-    #[arg(long, value_name = "N", value_parser = parse_count)]
+    /// With --aws: the vendor's quota, in requests a minute, to compare the functions' settings with
+    // Both are needed: --data excuses what it conflicts with from being required.
+    #[arg(long, value_name = "N", requires = "aws", conflicts_with = "data", value_parser = parse_count)]
     quota: Option<NonZeroU32>,
     /// Do not ask the vendor whether it answers, which costs one request of its quota
     #[arg(long)]

@@ -15,6 +15,7 @@ use super::diagnose;
 const SQS: &str = "arn:aws:sqs:eu-central-1:123456789012";
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:alarm-topic-prod";
 const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key";
+const QUOTA: &str = "API_REQUESTS_PER_MINUTE";
 const KEY: &str = "v3nd0r-s3cr3t";
 
 /// An environment on AWS in which nothing is wrong.
@@ -181,6 +182,28 @@ fn finds(status: Status, subject: &str, says: &str, mend: &str, change: impl FnO
     let [finding] = found.as_slice() else {
         panic!("expected one problem ({subject} {says}), found {found:#?}");
     };
+    is(finding, status, subject, says, mend);
+}
+
+/// The only thing that is not well then, besides that the sale collector's part of the quota is not known.
+#[track_caller]
+fn finds_and_no_quota(status: Status, subject: &str, says: &str, mend: &str, change: impl FnOnce(&mut Facts)) {
+    let found = problems(change);
+    let [finding, quota] = found.as_slice() else {
+        panic!("expected two problems ({subject} {says}), found {found:#?}");
+    };
+    is(finding, status, subject, says, mend);
+    is(
+        quota,
+        Skipped,
+        QUOTA,
+        "the settings of sale-collector-prod are not known",
+        "under Functions",
+    );
+}
+
+#[track_caller]
+fn is(finding: &Finding, status: Status, subject: &str, says: &str, mend: &str) {
     assert_eq!(
         (finding.status, finding.subject.as_str()),
         (status, subject),
@@ -311,7 +334,7 @@ fn what_may_not_be_seen_is_skipped_and_the_action_named() {
             *sale_table(facts) = Told::Forbidden("dynamodb:DescribeTable");
         },
     );
-    finds(
+    finds_and_no_quota(
         Skipped,
         "sale-collector-prod, variables",
         "kms:Decrypt",
@@ -548,14 +571,14 @@ fn functions_with_other_settings_are_found() {
             sale_function(facts).at_once = Some(0);
         },
     );
-    finds(
+    let unlimited = problems(|facts| sale_function(facts).at_once = None);
+    assert_eq!(unlimited.len(), 2, "{unlimited:#?}");
+    is(
+        &unlimited[0],
         Warning,
         name,
         "as many as the account allows at once, expected 3",
         "--reserved-concurrent-executions 3",
-        |facts| {
-            sale_function(facts).at_once = None;
-        },
     );
     for retries in [Told::Missing, Told::Found(None), Told::Found(Some(2))] {
         finds(
@@ -573,14 +596,14 @@ fn functions_with_other_settings_are_found() {
 #[test]
 fn variables_that_lead_elsewhere_are_found() {
     let name = "sale-collector-prod";
-    finds(
+    finds_and_no_quota(
         Failed,
         name,
         "does not start: DB is missing",
         "environment variables",
         |facts| sale_variable(facts, "DB", ""),
     );
-    finds(
+    finds_and_no_quota(
         Failed,
         name,
         "does not start: POLL_WINDOW_SECONDS is not usable",
@@ -884,25 +907,87 @@ fn a_key_that_cannot_be_read_is_found() {
 
 #[test]
 fn a_quota_that_all_processes_together_exceed_is_found() {
-    let subject = "API_REQUESTS_PER_MINUTE";
     let sum = "1×50 + 5×50 + 3×50 = 450 requests a minute at most";
-    finds(Warning, subject, &format!("{sum}, expected 449"), "its part", |facts| {
-        facts.quota = Some(449)
-    });
     finds(
         Warning,
-        subject,
-        &format!("all functions carry 50, and each process paces itself by it: {sum}"),
-        "--quota",
+        QUOTA,
+        &format!("{sum}, expected 449"),
+        "deploy with ApiRequestsPerMinute=49 (449/9, rounded down) or less",
+        |facts| facts.quota = Some(449),
+    );
+    finds(
+        Warning,
+        QUOTA,
+        sum,
+        "a quota of 8 is too small for 9 instances",
+        |facts| facts.quota = Some(8),
+    );
+    finds(
+        Warning,
+        QUOTA,
+        &format!("all functions carry 50, and each instance paces itself by it: {sum}"),
+        "--quota N; if that is 50, deploy with ApiRequestsPerMinute=5 (50/9",
         |facts| {
             facts.quota = None;
         },
     );
     let parts = problems(|facts| {
         facts.quota = None;
-        sale_variable(facts, "API_REQUESTS_PER_MINUTE", "20");
+        sale_variable(facts, QUOTA, "20");
     });
     assert_eq!(parts, []);
+}
+
+#[test]
+fn the_share_that_is_advised_keeps_the_quota() {
+    let followed = problems(|facts| {
+        facts.quota = Some(449);
+        for (_, told) in &mut of_aws(facts).functions {
+            let variables = found(&mut found(told).variables);
+            variables.0.insert(QUOTA.to_owned(), "49".to_owned());
+        }
+    });
+    assert_eq!(followed, []);
+}
+
+#[test]
+fn functions_without_reserved_concurrency_keep_no_quota() {
+    for quota in [None, Some(u32::MAX)] {
+        let found = problems(|facts| {
+            facts.quota = quota;
+            sale_function(facts).at_once = None;
+        });
+        let about = found.iter().find(|finding| finding.subject == QUOTA).unwrap();
+        is(
+            about,
+            Warning,
+            QUOTA,
+            "may run at once of sale-collector-prod",
+            "put-function-concurrency --function-name sale-collector-prod --reserved-concurrent-executions 3",
+        );
+    }
+}
+
+#[test]
+fn a_quota_that_cannot_be_compared_is_skipped() {
+    for told in [
+        Told::Missing,
+        Told::Forbidden("lambda:GetFunction"),
+        Told::Unread {
+            action: "lambda:GetFunction",
+            reason: "timed out".to_owned(),
+        },
+    ] {
+        let found = problems(|facts| of_aws(facts).functions[2].1 = told);
+        let about = found.iter().find(|finding| finding.subject == QUOTA).unwrap();
+        is(
+            about,
+            Skipped,
+            QUOTA,
+            "sale-collector-prod are not known",
+            "under Functions",
+        );
+    }
 }
 
 #[test]
