@@ -9,7 +9,7 @@ use serde_json::json;
 use super::CommandError;
 use super::output::say;
 use super::place::{Place, PlaceArgs, Where};
-use super::session::parse_count;
+use super::session::{ENVIRONMENT, parse_count};
 use crate::doctor::facts::Remembered;
 use crate::doctor::look::{self, Options};
 use crate::doctor::{Section, Status, checks};
@@ -52,6 +52,7 @@ pub async fn doctor(args: DoctorArgs) -> Result<bool, CommandError> {
             let (vendor, what) = vendor(state);
             let remembered = Remembered {
                 data: args.place.data.display().to_string(),
+                environment: ENVIRONMENT,
                 vendor: what,
                 last_run: state
                     .last_run

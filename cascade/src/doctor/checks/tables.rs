@@ -23,7 +23,7 @@ fn of_table(context: &Context<'_>, entity: Entity, told: &Told<TableFacts>) -> V
         if context.is_aws {
             format!("aws dynamodb update-table --table-name {name} {change}")
         } else {
-            context.make_anew().to_owned()
+            context.make_anew()
         }
     };
     let mut problems = Vec::new();
@@ -50,6 +50,7 @@ fn of_table(context: &Context<'_>, entity: Entity, told: &Told<TableFacts>) -> V
             if context.is_aws {
                 "a table's keys cannot be changed: keep what it holds elsewhere, delete it and its stack, and deploy again; \
                  the next run fills it"
+                    .to_owned()
             } else {
                 context.make_anew()
             },

@@ -990,27 +990,52 @@ fn a_quota_that_cannot_be_compared_is_skipped() {
     }
 }
 
-#[test]
-fn here_mends_are_those_of_the_data_directory() {
-    let found = problems(|facts| {
-        facts.environment = "prod".to_owned();
-        facts.source = Source::Here(Remembered {
-            data: ".cascade".to_owned(),
-            vendor: "simulated".to_owned(),
-            last_run: Some(("2026-11-21T01:00:00Z".to_owned(), false)),
-        });
-        facts.services = None;
+/// What is found that is not well in a data directory, where its only environment is looked at and much is broken.
+fn problems_here(data: &str, environment: &str) -> Vec<Finding> {
+    problems(|facts| {
         *sale_table(facts) = Told::Missing;
         branch_table(facts).stream = None;
         queue(facts, "sale-workload-dead-letter-queue")
             .insert("ApproximateNumberOfMessages".to_owned(), "1".to_owned());
-    });
-    let mends: Vec<_> = found.iter().map(|finding| finding.mend.as_deref().unwrap()).collect();
-    assert_eq!(mends.len(), 4, "{found:#?}");
-    assert!(
-        mends
-            .iter()
-            .all(|mend| mend.contains("cascade ") && !mend.contains("aws ")),
-        "{mends:#?}"
+        facts.environment = environment.to_owned();
+        facts.source = Source::Here(Remembered {
+            data: data.to_owned(),
+            environment: "prod",
+            vendor: "simulated".to_owned(),
+            last_run: Some(("2026-11-21T01:00:00Z".to_owned(), false)),
+        });
+        facts.services = None;
+    })
+}
+
+#[test]
+fn here_mends_are_those_of_the_data_directory() {
+    for (data, word) in [("here", "here"), ("Pam's data", r"'Pam'\''s data'")] {
+        let found = problems_here(data, "prod");
+        let mends: Vec<_> = found.iter().map(|finding| finding.mend.as_deref().unwrap()).collect();
+        assert_eq!(mends.len(), 4, "{found:#?}");
+        let option = format!("--data {word}");
+        assert!(
+            mends
+                .iter()
+                .all(|mend| mend.contains("cascade ") && mend.contains(&option) && !mend.contains("aws ")),
+            "{mends:#?}"
+        );
+    }
+}
+
+#[test]
+fn here_there_is_no_other_environment() {
+    let found = problems_here("here", "foo");
+    let [last_run, environment] = found.as_slice() else {
+        panic!("expected two problems, found {found:#?}");
+    };
+    assert_eq!(last_run.subject, "last run");
+    is(
+        environment,
+        Failed,
+        "foo",
+        "there is only `prod` here",
+        "leave out --environment",
     );
 }
