@@ -139,6 +139,41 @@ impl fmt::Display for Diagnosis<'_> {
             (0, _, _) => "It can work, as far as was seen",
             _ => "It cannot work as it should",
         };
-        write!(f, "{verdict}: {failed} failed, {warnings} warnings, {skipped} skipped.")
+        let s = if warnings == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{verdict}: {failed} failed, {warnings} warning{s}, {skipped} skipped."
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Finding;
+
+    #[test]
+    fn one_warning_is_not_many() {
+        let verdict = |warnings: usize| {
+            let warning = Finding::warning("alarm-topic-dev", "is not encrypted at rest", "encrypt it");
+            let section = Section {
+                heading: "Alarms",
+                findings: vec![warning; warnings],
+            };
+            let diagnosis = Diagnosis {
+                environment: "dev",
+                site: Where::Aws,
+                sections: vec![section],
+            };
+            diagnosis.to_string().lines().last().unwrap_or_default().to_owned()
+        };
+        assert_eq!(
+            verdict(1),
+            "It can work, as far as was seen: 0 failed, 1 warning, 0 skipped."
+        );
+        assert_eq!(
+            verdict(2),
+            "It can work, as far as was seen: 0 failed, 2 warnings, 0 skipped."
+        );
     }
 }
