@@ -9,7 +9,7 @@ use serde_json::json;
 use super::CommandError;
 use super::output::say;
 use super::place::{Place, PlaceArgs, Where};
-use super::session::parse_count;
+use super::session::{ENVIRONMENT, parse_count};
 use crate::doctor::facts::Remembered;
 use crate::doctor::look::{self, Options};
 use crate::doctor::{Section, Status, checks};
@@ -23,8 +23,9 @@ use crate::state::{Source, State};
 pub struct DoctorArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// The vendor's quota, in requests a minute, to compare the functions' settings with
-    #[arg(long, value_name = "N", value_parser = parse_count)]
+    /// With --aws: the vendor's quota, in requests a minute, to compare the functions' settings with
+    // Both are needed: --data excuses what it conflicts with from being required.
+    #[arg(long, value_name = "N", requires = "aws", conflicts_with = "data", value_parser = parse_count)]
     quota: Option<NonZeroU32>,
     /// Do not ask the vendor whether it answers, which costs one request of its quota
     #[arg(long)]
@@ -51,6 +52,7 @@ pub async fn doctor(args: DoctorArgs) -> Result<bool, CommandError> {
             let (vendor, what) = vendor(state);
             let remembered = Remembered {
                 data: args.place.data.display().to_string(),
+                environment: ENVIRONMENT,
                 vendor: what,
                 last_run: state
                     .last_run
@@ -137,6 +139,41 @@ impl fmt::Display for Diagnosis<'_> {
             (0, _, _) => "It can work, as far as was seen",
             _ => "It cannot work as it should",
         };
-        write!(f, "{verdict}: {failed} failed, {warnings} warnings, {skipped} skipped.")
+        let s = if warnings == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{verdict}: {failed} failed, {warnings} warning{s}, {skipped} skipped."
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Finding;
+
+    #[test]
+    fn one_warning_is_not_many() {
+        let verdict = |warnings: usize| {
+            let warning = Finding::warning("alarm-topic-dev", "is not encrypted at rest", "encrypt it");
+            let section = Section {
+                heading: "Alarms",
+                findings: vec![warning; warnings],
+            };
+            let diagnosis = Diagnosis {
+                environment: "dev",
+                site: Where::Aws,
+                sections: vec![section],
+            };
+            diagnosis.to_string().lines().last().unwrap_or_default().to_owned()
+        };
+        assert_eq!(
+            verdict(1),
+            "It can work, as far as was seen: 0 failed, 1 warning, 0 skipped."
+        );
+        assert_eq!(
+            verdict(2),
+            "It can work, as far as was seen: 0 failed, 2 warnings, 0 skipped."
+        );
     }
 }

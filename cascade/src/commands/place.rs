@@ -13,6 +13,9 @@ use super::session::{ENVIRONMENT, LOOPBACK};
 use crate::cloud::{Cloud, CloudError, CloudOptions, sdk_config_for};
 use crate::state::{Source, State};
 
+/// How long an environment's name may be: the names of its resources have to fit their services' limits.
+const LONGEST_ENVIRONMENT: usize = 30;
+
 /// The options that say where to look.
 #[derive(Clone, Debug, Args)]
 pub(super) struct PlaceArgs {
@@ -24,7 +27,7 @@ pub(super) struct PlaceArgs {
     #[arg(long, conflicts_with = "data")]
     pub(super) aws: bool,
     /// The environment's name, which the names of tables and queues end in; with --aws it has to be given
-    #[arg(long, value_name = "NAME", required_if_eq("aws", "true"))]
+    #[arg(long, value_name = "NAME", required_if_eq("aws", "true"), value_parser = parse_environment)]
     environment: Option<String>,
 }
 
@@ -32,6 +35,21 @@ impl PlaceArgs {
     /// The environment's name: the one that was given, or the one that everything has here.
     pub(super) fn environment(&self) -> &str {
         self.environment.as_deref().unwrap_or(ENVIRONMENT)
+    }
+}
+
+/// An environment's name, as the parameter `Environment` of the templates allows it.
+fn parse_environment(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_name = text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.len() <= LONGEST_ENVIRONMENT
+        && text.bytes().all(is_plain);
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected small letters, digits and hyphens, at most {LONGEST_ENVIRONMENT}, the first a letter"
+        ))
     }
 }
 
@@ -128,5 +146,32 @@ impl Place {
             Some((cloud, _)) => Ok(cloud.shutdown().await?),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_is_named_as_the_templates_allow() {
+        let longest = "a".repeat(LONGEST_ENVIRONMENT);
+        for name in ["dev", "prod", "smoke-17", "a", longest.as_str()] {
+            assert_eq!(parse_environment(name).as_deref(), Ok(name));
+        }
+        let too_long = "a".repeat(LONGEST_ENVIRONMENT + 1);
+        for name in ["", "Prod", "1st", "-dev", "a b", "a;b", "a_b", "dév", too_long.as_str()] {
+            assert!(
+                parse_environment(name).is_err_and(|error| error.contains("expected small letters")),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_pattern_is_that_of_the_template() {
+        let pattern = format!("AllowedPattern: '[a-z][a-z0-9-]{{0,{}}}'", LONGEST_ENVIRONMENT - 1);
+        let template = include_str!("../../../template.yml");
+        assert!(template.contains(&pattern), "{pattern}");
     }
 }

@@ -130,3 +130,63 @@ pub const ALARMS: [&str; 22] = [
     "employee-function-dead-letters",
     "sale-function-dead-letters",
 ];
+
+#[cfg(test)]
+mod tests {
+    use shared::entity::Entity;
+
+    use super::*;
+
+    /// Everything that the templates make by a name of the blueprint's.
+    const TEMPLATES: [&str; 7] = [
+        include_str!("../../../templates/BranchCollector.yml"),
+        include_str!("../../../templates/SalespersonCollector.yml"),
+        include_str!("../../../templates/SaleCollector.yml"),
+        include_str!("../../../templates/iam.yml"),
+        include_str!("../../../templates/notifications.yml"),
+        include_str!("../../../templates/queues.yml"),
+        include_str!("../../../templates/tables.yml"),
+    ];
+
+    fn lines() -> impl Iterator<Item = &'static str> {
+        TEMPLATES.iter().flat_map(|template| template.lines()).map(str::trim)
+    }
+
+    /// That exactly one resource has this name.
+    #[track_caller]
+    fn is_made(property: &str, name: &str) {
+        let line = format!("{property}: !Sub {name}-${{Environment}}");
+        assert_eq!(lines().filter(|other| *other == line).count(), 1, "{line}");
+    }
+
+    #[test]
+    fn every_name_is_one_that_the_templates_give() {
+        for function in &FUNCTIONS {
+            is_made("FunctionName", function.name);
+            is_made("RoleName", function.role);
+            is_made("Name", function.schedule);
+            is_made("TableName", function.table);
+        }
+        for entity in Entity::ALL {
+            is_made("TableName", entity.name());
+        }
+        for (queue, _) in WORK_QUEUES {
+            is_made("QueueName", queue);
+        }
+        for queue in DEAD_LETTER_QUEUES {
+            is_made("QueueName", queue);
+        }
+        is_made("RoleName", SCHEDULER_ROLE);
+        is_made("TopicName", TOPIC);
+        for alarm in ALARMS {
+            is_made("AlarmName", alarm);
+        }
+    }
+
+    #[test]
+    fn the_templates_have_no_other_alarm_and_no_other_queue() {
+        let named = |property: &str| lines().filter(|line| line.starts_with(property)).count();
+        assert_eq!(named("AlarmName:"), ALARMS.len());
+        assert_eq!(named("QueueName:"), WORK_QUEUES.len() + DEAD_LETTER_QUEUES.len());
+    }
+}

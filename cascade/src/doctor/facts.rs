@@ -86,6 +86,8 @@ pub struct Identity {
 pub struct Remembered {
     /// The directory.
     pub data: String,
+    /// The only environment that is made in one.
+    pub environment: &'static str,
     /// Whose data it holds.
     pub vendor: String,
     /// The last run's id, and whether it was complete.

@@ -150,3 +150,36 @@ fn where_there_has_been_no_run_it_says_so_and_ends_with_2() {
     looked.assert_status(2);
     assert!(looked.errors.contains("there has been no run yet"), "{}", looked.errors);
 }
+
+#[test]
+fn another_environment_is_not_looked_for_here() {
+    let user = User::new();
+    user.cascade(&RUN, &[]).assert_status(0);
+    let looked = user.cascade(&[&DOCTOR[..], &["--environment", "foo"]].concat(), &[]);
+    looked.assert_status(1);
+    assert_eq!(
+        looked.findings("failed"),
+        ["foo: there is only `local` here: a data directory holds no other environment"]
+    );
+    assert_eq!(looked.findings("ok").len(), 2, "{}", looked.output);
+    user.cascade(&[&DOCTOR[..], &["--environment", "local"]].concat(), &[])
+        .assert_status(0);
+}
+
+#[test]
+fn what_it_cannot_make_use_of_it_does_not_take() {
+    let user = User::new();
+    for (arguments, complaint) in [
+        (["doctor", "--quota", "50"].as_slice(), "--aws"),
+        (&["doctor", "--data", "data", "--quota", "50"], "--data"),
+        (
+            &["doctor", "--environment", "Prod"],
+            "expected small letters, digits and hyphens",
+        ),
+    ] {
+        let looked = user.cascade(arguments, &[]);
+        looked.assert_status(2);
+        assert!(looked.errors.contains(complaint), "{}", looked.errors);
+        assert!(!looked.errors.contains("no run yet"), "{}", looked.errors);
+    }
+}

@@ -104,7 +104,13 @@ fn of_topic(context: &Context<'_>, told: &Told<TopicFacts>, name: &str) -> Findi
             format!("is encrypted with {KEY_OF_SNS}, which CloudWatch may not use: every alarm is silent"),
             set_key,
         ),
-        Some(key) if !key.is_empty() => Finding::ok(name, "there, encrypted with a key of its own"),
+        // The key itself is not asked for: what there is, is its name.
+        Some(key) if !key.is_empty() => Finding::ok(
+            name,
+            format!(
+                "there, encrypted with {key}; that the key is enabled, and that CloudWatch may use it, was not looked at"
+            ),
+        ),
         _ => Finding::warning(name, "is not encrypted at rest", set_key),
     }
 }
@@ -124,7 +130,7 @@ fn of_subscriptions(context: &Context<'_>, services: &Services, topic: &str) -> 
         format!("aws sns subscribe --topic-arn {arn} --protocol {protocol} --notification-endpoint {endpoint}")
     };
     if confirmed.is_empty() && others.is_empty() {
-        return vec![Finding::warning(
+        return vec![Finding::failed(
             subject,
             "nobody has subscribed: every alarm is silent",
             format!(

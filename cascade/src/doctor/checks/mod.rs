@@ -20,15 +20,15 @@ pub fn diagnose(facts: &Facts) -> Vec<Section> {
         Source::Aws(_) => "Account",
         Source::Here(_) => "Data",
     };
-    let mut sections = vec![(heading, source::findings(facts))];
-    let Some(stores) = &facts.stores else {
-        return sectioned(sections);
-    };
+    let context = Context::of(facts);
+    let mut sections = vec![(heading, source::findings(&context, facts))];
     if let Some(nothing) = source::nothing_there(facts) {
         sections.push(("Environment", vec![nothing]));
         return sectioned(sections);
     }
-    let context = Context::of(facts);
+    let Some(stores) = &facts.stores else {
+        return sectioned(sections);
+    };
     sections.push(("Tables", tables::findings(&context, &stores.tables)));
     sections.push(("Queues", queues::findings(&context, &stores.queues)));
     if let Some(services) = &facts.services {
@@ -50,21 +50,29 @@ fn sectioned(sections: Vec<(&'static str, Vec<Finding>)>) -> Vec<Section> {
 struct Context<'a> {
     environment: &'a str,
     is_aws: bool,
-    /// The options by which `cascade`'s other commands find the environment.
+    /// The options by which `cascade`'s other commands find the environment. A data directory has only one, so that there
+    /// `--environment` is not among them: `cascade run` has no such option.
     options: String,
+    /// The data directory as a shell's word; `None` on AWS.
+    data: Option<String>,
 }
 
 impl<'a> Context<'a> {
     fn of(facts: &'a Facts) -> Self {
         let environment = facts.environment.as_str();
-        let (is_aws, options) = match &facts.source {
-            Source::Aws(_) => (true, format!(" --aws --environment {environment}")),
-            Source::Here(remembered) => (false, format!(" --data {}", remembered.data)),
+        let (data, options) = match &facts.source {
+            Source::Aws(_) => (None, format!(" --aws --environment {}", quoted(environment))),
+            Source::Here(remembered) => {
+                let data = quoted(&remembered.data);
+                let options = format!(" --data {data}");
+                (Some(data), options)
+            }
         };
         Self {
             environment,
-            is_aws,
+            is_aws: data.is_none(),
             options,
+            data,
         }
     }
 
@@ -87,11 +95,16 @@ impl<'a> Context<'a> {
     }
 
     /// How what differs from the templates is brought back, if no single command does it.
-    fn make_anew(&self) -> &'static str {
-        if self.is_aws {
-            "compare it with the templates and set it right by hand: a deployment changes only what the templates change"
-        } else {
-            "delete the data directory; cascade run makes everything anew"
+    fn make_anew(&self) -> String {
+        match &self.data {
+            None => {
+                "compare it with the templates and set it right by hand: a deployment changes only what the templates change"
+                    .to_owned()
+            }
+            Some(data) => format!(
+                "delete the directory {data}; cascade run{}, with the options that its first run had, makes everything anew",
+                self.options
+            ),
         }
     }
 
@@ -111,6 +124,16 @@ impl<'a> Context<'a> {
                 "try again; if it stays so, the reason says what is wrong between you and AWS",
             )),
         }
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./:=,@".contains(character);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

@@ -28,7 +28,7 @@ fn set(context: &Context<'_>, queue: &QueueFacts, attribute: &str) -> String {
             queue.url
         )
     } else {
-        context.make_anew().to_owned()
+        context.make_anew()
     }
 }
 

@@ -5,17 +5,40 @@ use super::super::facts::{ScheduleFacts, Services, Stores, Told};
 use super::{Context, Finding, arn_names, functions, unless};
 
 pub(super) fn findings(context: &Context<'_>, services: &Services, stores: &Stores) -> Vec<Finding> {
-    services
+    let mut findings = Vec::new();
+    let paused = paused(context, services);
+    let is_paused = paused.is_some();
+    findings.extend(paused);
+    for (function, told) in &services.schedules {
+        findings.extend(of_schedule(context, function, told, is_paused, services, stores));
+    }
+    findings
+}
+
+/// That all schedules are disabled, as far as they are there and may be looked at. The templates offer that; some of them
+/// disabled is what nobody can have meant.
+fn paused(context: &Context<'_>, services: &Services) -> Option<Finding> {
+    let schedules: Vec<_> = services
         .schedules
         .iter()
-        .flat_map(|(function, told)| of_schedule(context, function, told, services, stores))
-        .collect()
+        .filter_map(|(function, told)| Some((context.name(function.schedule), told.found()?)))
+        .collect();
+    let names: Vec<_> = schedules.iter().map(|(name, _)| name.as_str()).collect();
+    (!schedules.is_empty() && schedules.iter().all(|(_, facts)| !facts.is_enabled)).then(|| {
+        Finding::warning(
+            "schedules",
+            format!("are disabled ({}): nothing but direct calls starts anything", names.join(", ")),
+            "to end the pause, deploy with SchedulesState=ENABLED; if it was, they were disabled by hand: enable each in \
+             EventBridge's console (Scheduler, Schedules)",
+        )
+    })
 }
 
 fn of_schedule(
     context: &Context<'_>,
     function: &'static Function,
     told: &Told<ScheduleFacts>,
+    is_paused: bool,
     services: &Services,
     stores: &Stores,
 ) -> Vec<Finding> {
@@ -26,14 +49,14 @@ fn of_schedule(
     };
     let edit = format!("edit the schedule {name} in EventBridge's console (Scheduler, Schedules)");
     let mut problems = Vec::new();
-    if !facts.is_enabled {
+    if !facts.is_enabled && !is_paused {
         problems.push(Finding::failed(
             &name,
-            format!("is disabled: nothing starts {}", context.name(function.name)),
             format!(
-                "deploy with SchedulesState=ENABLED; if it was, {edit}. An environment that is only called directly is meant \
-                 to be like this"
+                "is disabled, while others are not: nothing starts {}",
+                context.name(function.name)
             ),
+            format!("{edit}, and enable it; to disable all of them, deploy with SchedulesState=DISABLED"),
         ));
     }
     if facts.rate != function.rate {
@@ -67,10 +90,12 @@ fn of_schedule(
     ));
     problems.extend(starts(context, function, facts, &name));
     unless(problems, || {
-        Finding::ok(
-            &name,
-            format!("enabled, {} starts {target}, and did so lately", function.rate),
-        )
+        let says = if facts.is_enabled {
+            format!("enabled, {} starts {target}, and did so lately", function.rate)
+        } else {
+            format!("there; enabled, {} starts {target}", function.rate)
+        };
+        Finding::ok(&name, says)
     })
 }
 

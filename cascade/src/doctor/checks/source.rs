@@ -1,12 +1,12 @@
 //! Who asks, and whether there is anything to ask about.
 
 use super::super::facts::{Caller, Facts, Remembered, Source, Told};
-use super::Finding;
+use super::{Context, Finding};
 
-pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
+pub(super) fn findings(context: &Context<'_>, facts: &Facts) -> Vec<Finding> {
     match &facts.source {
         Source::Aws(caller) => of_caller(caller),
-        Source::Here(remembered) => of_directory(remembered),
+        Source::Here(remembered) => of_directory(context, remembered),
     }
 }
 
@@ -40,15 +40,20 @@ fn of_caller(caller: &Caller) -> Vec<Finding> {
     vec![region, identity]
 }
 
-fn of_directory(remembered: &Remembered) -> Vec<Finding> {
+fn of_directory(context: &Context<'_>, remembered: &Remembered) -> Vec<Finding> {
+    let options = &context.options;
     let last_run = match &remembered.last_run {
         Some((run_id, true)) => Finding::ok("last run", format!("{run_id}, complete")),
         Some((run_id, false)) => Finding::warning(
             "last run",
             format!("{run_id}, left something undone"),
-            "cascade run goes on with it, and says what is left and why",
+            format!("cascade run{options} goes on with it, and says what is left and why"),
         ),
-        None => Finding::warning("last run", "none has ended yet", "cascade run makes one"),
+        None => Finding::warning(
+            "last run",
+            "none has ended yet",
+            format!("cascade run{options} makes one"),
+        ),
     };
     vec![
         Finding::ok(remembered.data.as_str(), remembered.vendor.as_str()),
@@ -58,8 +63,9 @@ fn of_directory(remembered: &Remembered) -> Vec<Finding> {
 
 /// That nothing of the environment is there, which says more than a line for each thing that is missing.
 pub(super) fn nothing_there(facts: &Facts) -> Option<Finding> {
-    let Source::Aws(caller) = &facts.source else {
-        return None;
+    let caller = match &facts.source {
+        Source::Aws(caller) => caller,
+        Source::Here(remembered) => return no_such(&facts.environment, remembered),
     };
     let (stores, services) = (facts.stores.as_ref()?, facts.services.as_ref()?);
     let is_there = stores.tables.iter().any(|(_, told)| *told != Told::Missing)
@@ -78,6 +84,18 @@ pub(super) fn nothing_there(facts: &Facts) -> Option<Finding> {
                 "check the environment's name, the account and AWS_REGION; if they are right, deploy: sam build && sam \
                  deploy, with Environment={environment}"
             ),
+        )
+    })
+}
+
+/// That a data directory cannot have the environment, whatever is in it.
+fn no_such(environment: &str, remembered: &Remembered) -> Option<Finding> {
+    let only = remembered.environment;
+    (environment != only).then(|| {
+        Finding::failed(
+            environment,
+            format!("there is only `{only}` here: a data directory holds no other environment"),
+            format!("leave out --environment to look at `{only}`, or look on AWS: cascade doctor --aws --environment {environment}"),
         )
     })
 }

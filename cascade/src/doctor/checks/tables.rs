@@ -23,16 +23,20 @@ fn of_table(context: &Context<'_>, entity: Entity, told: &Told<TableFacts>) -> V
         if context.is_aws {
             format!("aws dynamodb update-table --table-name {name} {change}")
         } else {
-            context.make_anew().to_owned()
+            context.make_anew()
         }
     };
     let mut problems = Vec::new();
-    if table.status != "ACTIVE" {
-        problems.push(Finding::failed(
+    let wait = "wait until it is; if it stays so, its page in DynamoDB's console says why";
+    match table.status.as_str() {
+        "ACTIVE" => {}
+        // It is read and written meanwhile.
+        "UPDATING" => problems.push(Finding::warning(
             &name,
-            format!("is {}, expected ACTIVE", table.status),
-            "wait until it is; if it stays so, its page in DynamoDB's console says why",
-        ));
+            "is UPDATING, expected ACTIVE: it can be used, but not be changed again yet",
+            wait,
+        )),
+        other => problems.push(Finding::failed(&name, format!("is {other}, expected ACTIVE"), wait)),
     }
     let keys: Vec<_> = [Some(entity.partition_key()), entity.sort_key()]
         .into_iter()
@@ -46,6 +50,7 @@ fn of_table(context: &Context<'_>, entity: Entity, told: &Told<TableFacts>) -> V
             if context.is_aws {
                 "a table's keys cannot be changed: keep what it holds elsewhere, delete it and its stack, and deploy again; \
                  the next run fills it"
+                    .to_owned()
             } else {
                 context.make_anew()
             },

@@ -15,6 +15,7 @@ use super::diagnose;
 const SQS: &str = "arn:aws:sqs:eu-central-1:123456789012";
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:alarm-topic-prod";
 const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key";
+const QUOTA: &str = "API_REQUESTS_PER_MINUTE";
 const KEY: &str = "v3nd0r-s3cr3t";
 
 /// An environment on AWS in which nothing is wrong.
@@ -181,6 +182,28 @@ fn finds(status: Status, subject: &str, says: &str, mend: &str, change: impl FnO
     let [finding] = found.as_slice() else {
         panic!("expected one problem ({subject} {says}), found {found:#?}");
     };
+    is(finding, status, subject, says, mend);
+}
+
+/// The only thing that is not well then, besides that the sale collector's part of the quota is not known.
+#[track_caller]
+fn finds_and_no_quota(status: Status, subject: &str, says: &str, mend: &str, change: impl FnOnce(&mut Facts)) {
+    let found = problems(change);
+    let [finding, quota] = found.as_slice() else {
+        panic!("expected two problems ({subject} {says}), found {found:#?}");
+    };
+    is(finding, status, subject, says, mend);
+    is(
+        quota,
+        Skipped,
+        QUOTA,
+        "the settings of sale-collector-prod are not known",
+        "under Functions",
+    );
+}
+
+#[track_caller]
+fn is(finding: &Finding, status: Status, subject: &str, says: &str, mend: &str) {
     assert_eq!(
         (finding.status, finding.subject.as_str()),
         (status, subject),
@@ -311,7 +334,7 @@ fn what_may_not_be_seen_is_skipped_and_the_action_named() {
             *sale_table(facts) = Told::Forbidden("dynamodb:DescribeTable");
         },
     );
-    finds(
+    finds_and_no_quota(
         Skipped,
         "sale-collector-prod, variables",
         "kms:Decrypt",
@@ -341,6 +364,9 @@ fn tables_that_are_not_as_the_contract_says_are_found() {
     });
     finds(Failed, "branch-prod", "is CREATING", "wait", |facts| {
         branch_table(facts).status = "CREATING".to_owned()
+    });
+    finds(Warning, "branch-prod", "is UPDATING", "wait", |facts| {
+        branch_table(facts).status = "UPDATING".to_owned()
     });
     finds(
         Failed,
@@ -545,14 +571,14 @@ fn functions_with_other_settings_are_found() {
             sale_function(facts).at_once = Some(0);
         },
     );
-    finds(
+    let unlimited = problems(|facts| sale_function(facts).at_once = None);
+    assert_eq!(unlimited.len(), 2, "{unlimited:#?}");
+    is(
+        &unlimited[0],
         Warning,
         name,
         "as many as the account allows at once, expected 3",
         "--reserved-concurrent-executions 3",
-        |facts| {
-            sale_function(facts).at_once = None;
-        },
     );
     for retries in [Told::Missing, Told::Found(None), Told::Found(Some(2))] {
         finds(
@@ -570,14 +596,14 @@ fn functions_with_other_settings_are_found() {
 #[test]
 fn variables_that_lead_elsewhere_are_found() {
     let name = "sale-collector-prod";
-    finds(
+    finds_and_no_quota(
         Failed,
         name,
         "does not start: DB is missing",
         "environment variables",
         |facts| sale_variable(facts, "DB", ""),
     );
-    finds(
+    finds_and_no_quota(
         Failed,
         name,
         "does not start: POLL_WINDOW_SECONDS is not usable",
@@ -685,14 +711,53 @@ fn without_its_schedule_the_branch_collector_needs_no_alarm_of_no_success() {
     finds(
         Failed,
         "branch-collector-schedule-prod",
-        "is disabled",
-        "SchedulesState=ENABLED",
+        "is disabled, while others are not",
+        "enable it",
         |facts| {
             branch_schedule(facts).is_enabled = false;
             branch_schedule(facts).starts = Told::Found(0);
             found(&mut of_aws(facts).alarms).retain(|alarm| !alarm.name.contains("no-success"));
         },
     );
+}
+
+#[test]
+fn schedules_that_are_all_disabled_are_a_pause() {
+    let pause = |facts: &mut Facts| {
+        for (_, told) in &mut of_aws(facts).schedules {
+            let schedule = found(told);
+            (schedule.is_enabled, schedule.starts) = (false, Told::Found(0));
+        }
+        found(&mut of_aws(facts).alarms).retain(|alarm| !alarm.name.contains("no-success"));
+    };
+    finds(
+        Warning,
+        "schedules",
+        "(branch-collector-schedule-prod, salesperson-collector-schedule-prod, sale-collector-schedule-prod)",
+        "SchedulesState=ENABLED",
+        pause,
+    );
+    let mut paused = sound();
+    pause(&mut paused);
+    let schedules = diagnose(&paused)
+        .into_iter()
+        .find(|section| section.heading == "Schedules")
+        .unwrap();
+    assert!(
+        schedules
+            .findings
+            .iter()
+            .all(|finding| !finding.says.starts_with("enabled") && !finding.says.contains("lately")),
+        "{schedules:#?}"
+    );
+    let rest = problems(|facts| {
+        pause(facts);
+        branch_schedule(facts).rate = "rate(1 day)".to_owned();
+        of_aws(facts).schedules[2].1 = Told::Forbidden("scheduler:GetSchedule");
+    });
+    let statuses: Vec<_> = rest.iter().map(|finding| finding.status).collect();
+    assert_eq!(statuses, [Warning, Failed, Skipped], "{rest:#?}");
+    assert!(!rest[0].says.contains("sale-collector-schedule"), "{rest:#?}");
 }
 
 #[test]
@@ -739,6 +804,19 @@ fn a_topic_that_cannot_be_told_anything_is_found() {
 }
 
 #[test]
+fn of_a_topics_key_only_its_name_is_claimed() {
+    let findings = diagnose(&sound()).into_iter().flat_map(|section| section.findings);
+    let topic = findings
+        .into_iter()
+        .find(|finding| finding.subject == "alarm-topic-prod");
+    let says = topic.unwrap().says;
+    assert!(
+        says.contains("arn:aws:kms:eu-central-1:123456789012:key/1") && says.ends_with("was not looked at"),
+        "{says}"
+    );
+}
+
+#[test]
 fn subscriptions_that_were_never_confirmed_are_found() {
     let subject = "alarm-topic-prod, who is told";
     finds(
@@ -758,7 +836,7 @@ fn subscriptions_that_were_never_confirmed_are_found() {
         },
     );
     for nobody in [vec![], vec![subscription("Deleted")]] {
-        finds(Warning, subject, "nobody has subscribed", "AlarmEmail", |facts| {
+        finds(Failed, subject, "nobody has subscribed", "AlarmEmail", |facts| {
             of_aws(facts).subscriptions = Told::Found(nobody);
         });
     }
@@ -829,48 +907,135 @@ fn a_key_that_cannot_be_read_is_found() {
 
 #[test]
 fn a_quota_that_all_processes_together_exceed_is_found() {
-    let subject = "API_REQUESTS_PER_MINUTE";
     let sum = "1×50 + 5×50 + 3×50 = 450 requests a minute at most";
-    finds(Warning, subject, &format!("{sum}, expected 449"), "its part", |facts| {
-        facts.quota = Some(449)
-    });
     finds(
         Warning,
-        subject,
-        &format!("all functions carry 50, and each process paces itself by it: {sum}"),
-        "--quota",
+        QUOTA,
+        &format!("{sum}, expected 449"),
+        "deploy with ApiRequestsPerMinute=49 (449/9, rounded down) or less",
+        |facts| facts.quota = Some(449),
+    );
+    finds(
+        Warning,
+        QUOTA,
+        sum,
+        "a quota of 8 is too small for 9 instances",
+        |facts| facts.quota = Some(8),
+    );
+    finds(
+        Warning,
+        QUOTA,
+        &format!("all functions carry 50, and each instance paces itself by it: {sum}"),
+        "--quota N; if that is 50, deploy with ApiRequestsPerMinute=5 (50/9",
         |facts| {
             facts.quota = None;
         },
     );
     let parts = problems(|facts| {
         facts.quota = None;
-        sale_variable(facts, "API_REQUESTS_PER_MINUTE", "20");
+        sale_variable(facts, QUOTA, "20");
     });
     assert_eq!(parts, []);
 }
 
 #[test]
-fn here_mends_are_those_of_the_data_directory() {
-    let found = problems(|facts| {
-        facts.environment = "prod".to_owned();
-        facts.source = Source::Here(Remembered {
-            data: ".cascade".to_owned(),
-            vendor: "simulated".to_owned(),
-            last_run: Some(("2026-11-21T01:00:00Z".to_owned(), false)),
+fn the_share_that_is_advised_keeps_the_quota() {
+    let followed = problems(|facts| {
+        facts.quota = Some(449);
+        for (_, told) in &mut of_aws(facts).functions {
+            let variables = found(&mut found(told).variables);
+            variables.0.insert(QUOTA.to_owned(), "49".to_owned());
+        }
+    });
+    assert_eq!(followed, []);
+}
+
+#[test]
+fn functions_without_reserved_concurrency_keep_no_quota() {
+    for quota in [None, Some(u32::MAX)] {
+        let found = problems(|facts| {
+            facts.quota = quota;
+            sale_function(facts).at_once = None;
         });
-        facts.services = None;
+        let about = found.iter().find(|finding| finding.subject == QUOTA).unwrap();
+        is(
+            about,
+            Warning,
+            QUOTA,
+            "may run at once of sale-collector-prod",
+            "put-function-concurrency --function-name sale-collector-prod --reserved-concurrent-executions 3",
+        );
+    }
+}
+
+#[test]
+fn a_quota_that_cannot_be_compared_is_skipped() {
+    for told in [
+        Told::Missing,
+        Told::Forbidden("lambda:GetFunction"),
+        Told::Unread {
+            action: "lambda:GetFunction",
+            reason: "timed out".to_owned(),
+        },
+    ] {
+        let found = problems(|facts| of_aws(facts).functions[2].1 = told);
+        let about = found.iter().find(|finding| finding.subject == QUOTA).unwrap();
+        is(
+            about,
+            Skipped,
+            QUOTA,
+            "sale-collector-prod are not known",
+            "under Functions",
+        );
+    }
+}
+
+/// What is found that is not well in a data directory, where its only environment is looked at and much is broken.
+fn problems_here(data: &str, environment: &str) -> Vec<Finding> {
+    problems(|facts| {
         *sale_table(facts) = Told::Missing;
         branch_table(facts).stream = None;
         queue(facts, "sale-workload-dead-letter-queue")
             .insert("ApproximateNumberOfMessages".to_owned(), "1".to_owned());
-    });
-    let mends: Vec<_> = found.iter().map(|finding| finding.mend.as_deref().unwrap()).collect();
-    assert_eq!(mends.len(), 4, "{found:#?}");
-    assert!(
-        mends
-            .iter()
-            .all(|mend| mend.contains("cascade ") && !mend.contains("aws ")),
-        "{mends:#?}"
+        facts.environment = environment.to_owned();
+        facts.source = Source::Here(Remembered {
+            data: data.to_owned(),
+            environment: "prod",
+            vendor: "simulated".to_owned(),
+            last_run: Some(("2026-11-21T01:00:00Z".to_owned(), false)),
+        });
+        facts.services = None;
+    })
+}
+
+#[test]
+fn here_mends_are_those_of_the_data_directory() {
+    for (data, word) in [("here", "here"), ("Pam's data", r"'Pam'\''s data'")] {
+        let found = problems_here(data, "prod");
+        let mends: Vec<_> = found.iter().map(|finding| finding.mend.as_deref().unwrap()).collect();
+        assert_eq!(mends.len(), 4, "{found:#?}");
+        let option = format!("--data {word}");
+        assert!(
+            mends
+                .iter()
+                .all(|mend| mend.contains("cascade ") && mend.contains(&option) && !mend.contains("aws ")),
+            "{mends:#?}"
+        );
+    }
+}
+
+#[test]
+fn here_there_is_no_other_environment() {
+    let found = problems_here("here", "foo");
+    let [last_run, environment] = found.as_slice() else {
+        panic!("expected two problems, found {found:#?}");
+    };
+    assert_eq!(last_run.subject, "last run");
+    is(
+        environment,
+        Failed,
+        "foo",
+        "there is only `prod` here",
+        "leave out --environment",
     );
 }

@@ -186,8 +186,14 @@ async fn starts(client: &aws_sdk_cloudwatch::Client, function: &str, seconds: u3
         .await;
     told("cloudwatch:GetMetricStatistics", &[], answer).map(|metric| {
         let sum: f64 = metric.datapoints().iter().filter_map(|point| point.sum()).sum();
-        Duration::from_secs_f64(sum.max(0.0)).as_secs()
+        counted(sum)
     })
+}
+
+/// A metric's sum as a count. It comes from outside: what is too large for a number, infinity included, is the largest one,
+/// and what is below zero, or no number, is none.
+fn counted(sum: f64) -> u64 {
+    Duration::try_from_secs_f64(sum.max(0.0)).map_or(u64::MAX, |whole| whole.as_secs())
 }
 
 async fn alarms(config: &SdkConfig, environment: &str) -> Told<Vec<AlarmFacts>> {
@@ -286,4 +292,24 @@ async fn secrets(
         (arn, facts)
     }))
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_sum_is_a_count() {
+        for (sum, count) in [
+            (2.0, 2),
+            (0.0, 0),
+            (-1.0, 0),
+            (f64::NAN, 0),
+            (1e30, u64::MAX),
+            (f64::INFINITY, u64::MAX),
+            (f64::NEG_INFINITY, 0),
+        ] {
+            assert_eq!(counted(sum), count, "{sum}");
+        }
+    }
 }

@@ -64,7 +64,8 @@ pub async fn on_aws(config: &SdkConfig, environment: &str, options: Options) -> 
     facts
 }
 
-/// Looks at an environment in the embedded cloud. `vendor` is asked, unless it is simulated.
+/// Looks at an environment in the embedded cloud, if it is the one that can be there. `vendor` is asked, unless it is
+/// simulated.
 pub async fn here(
     config: &SdkConfig,
     environment: &str,
@@ -72,14 +73,19 @@ pub async fn here(
     vendor: Option<Url>,
     options: Options,
 ) -> Facts {
-    Facts {
+    let mut facts = Facts {
         environment: environment.to_owned(),
-        source: Source::Here(remembered),
-        stores: Some(stores(config, environment, false).await),
+        stores: None,
         services: None,
-        vendors: vendor::reached(vendor.filter(|_| options.asks_vendor)).await,
+        vendors: Vec::new(),
         quota: options.quota,
+        source: Source::Here(remembered.clone()),
+    };
+    if environment == remembered.environment {
+        facts.stores = Some(stores(config, environment, false).await);
+        facts.vendors = vendor::reached(vendor.filter(|_| options.asks_vendor)).await;
     }
+    facts
 }
 
 async fn stores(config: &SdkConfig, environment: &str, is_aws: bool) -> Stores {
