@@ -121,6 +121,10 @@ impl User {
 
     /// Runs `cascade dlq --aws` against a cloud and a Lambda.
     async fn dlq_aws(&self, held: &Held, lambda: &str, arguments: &[&str]) -> Finished {
+        finish(self.aws_command(held, lambda, arguments)).await
+    }
+
+    fn aws_command(&self, held: &Held, lambda: &str, arguments: &[&str]) -> Command {
         let mut command = self.command(&[arguments, &["--aws", "--environment", "local"]].concat());
         command
             .env("AWS_ENDPOINT_URL_SQS", held.cloud.endpoint())
@@ -131,7 +135,7 @@ impl User {
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", SECRET)
             .env("AWS_SESSION_TOKEN", SECRET);
-        finish(command).await
+        command
     }
 }
 
@@ -479,6 +483,51 @@ async fn ctrl_c_ends_what_waits_for_an_answer_of_aws() {
     ended.assert_status(1);
     ended.assert_says("No dead letters were seen");
     ended.assert_says("Interrupted");
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_does_not_wait_for_what_is_under_way() {
+    // given a Lambda that takes connections and says nothing
+    let user = User::new();
+    let held = user.hold().await;
+    let url = &held.places.sale_function_dead_letter_queue_url;
+    send(&held.sqs, url, "{}", &[]).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
+    let mut command = user.aws_command(&held, &endpoint, &["redrive", "sale-function", "--yes"]);
+    let mut child = command.spawn().expect("it starts");
+    let connection = tokio::time::timeout(PATIENCE, silent.accept()).await;
+    let _connection = connection.expect("it asks").expect("a connection");
+    // when
+    let began = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it waits on");
+        interrupt(&child);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // then
+    let ended = Finished::of(child.wait_with_output().expect("its output"));
+    ended.assert_status(130);
+    ended.assert_says("come back by themselves within 16 minutes");
+    assert_eq!(held.waiting(url).await, (0, 1));
+    held.end().await;
+}
+
+#[tokio::test]
+async fn where_the_work_queue_is_gone_a_dry_run_says_so_as_the_redrive_does() {
+    let user = User::new();
+    let held = user.hold().await;
+    let url = &held.places.sale_dead_letter_queue_url;
+    send_letter(&held.sqs, url, "{}", NOT_FOUND).await;
+    let gone = held.sqs.delete_queue().queue_url(&held.places.sale_queue_url);
+    gone.send().await.expect("deleted");
+    for arguments in [&["redrive", "sale"][..], &["redrive", "sale", "--yes"]] {
+        let refused = user.dlq(arguments).await;
+        refused.assert_status(1);
+        refused.assert_says("there is no queue sale-queue-local to send them to");
+    }
+    assert_eq!(held.waiting(url).await, (1, 0));
+    held.end().await;
 }
 
 fn interrupt(child: &Child) {

@@ -3,6 +3,7 @@
 mod command;
 mod functions;
 mod letters;
+mod scripted;
 
 use std::net::Ipv4Addr;
 
