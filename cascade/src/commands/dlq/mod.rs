@@ -88,7 +88,8 @@ struct ShowArgs {
 /// Send dead letters again to where they failed; without --yes, only say what would be sent
 ///
 /// A message goes back to its work queue, an event to its function. A letter is deleted only after it is safely there. Where it
-/// cannot be sent it stays, and the exit status is 1.
+/// cannot be sent it stays, and the exit status is 1, also of a dry run that can tell. What Lambda has taken, it tries by itself:
+/// an event that fails again comes back here.
 ///
 /// Here, without AWS, there are no functions: the collector is run in this process, against the simulated vendor, and the letter is
 /// deleted if it succeeds. That needs the data directory for itself: while `cascade up` has it, events stay where they are.
