@@ -115,7 +115,7 @@ impl Courier for CollectorHere<'_> {
     }
 
     fn at_once(&self) -> usize {
-        // As the functions' reserved concurrency, but everything here shares one quota.
+        // However many instances of a function there may be on AWS, all that runs here shares one quota.
         1
     }
 }

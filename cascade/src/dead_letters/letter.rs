@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use time::UtcDateTime;
+use tokio::time::Instant;
 
 use super::{DeadLetterQueue, Origin};
 
@@ -14,7 +15,7 @@ use super::{DeadLetterQueue, Origin};
 const TOO_MANY_RECEIVES: &str = "10 receives without success";
 
 /// Why a letter failed that tells nothing about it.
-const UNKNOWN: &str = "not told: neither a collector nor SQS put it here";
+const UNKNOWN: &str = "not told: whoever put it here left no reason";
 
 /// A message or an invocation that failed.
 #[derive(Clone, Debug)]
@@ -31,8 +32,12 @@ pub struct Letter {
     pub run_id: Option<String>,
     /// Its body as it is.
     pub body: String,
+    /// Whether its body is only the beginning of what was sent, so that it must not be sent again.
+    pub truncated: bool,
     /// What it is deleted by.
     pub(super) receipt: String,
+    /// When it was asked for, and hidden from others.
+    pub(super) received_at: Instant,
 }
 
 /// What Lambda sends to a destination instead of the event alone.
@@ -47,7 +52,7 @@ struct Envelope<'a> {
 }
 
 impl Letter {
-    pub(super) fn read(queue: DeadLetterQueue, message: Message) -> Self {
+    pub(super) fn read(queue: DeadLetterQueue, message: Message, received_at: Instant) -> Self {
         let system = message.attributes.unwrap_or_default();
         let system = |name| system.get(&name).map(String::as_str);
         let user = message.message_attributes.unwrap_or_default();
@@ -56,6 +61,9 @@ impl Letter {
         let moved = system(MessageSystemAttributeName::DeadLetterQueueSourceArn).is_some();
         let reason = user("reason")
             .or_else(|| user("ErrorMessage"))
+            // What EventBridge Scheduler could not deliver.
+            .or_else(|| user("ERROR_MESSAGE"))
+            .or_else(|| user("ERROR_CODE"))
             .or_else(|| envelope(&body).and_then(|envelope| envelope.reason()))
             .or_else(|| moved.then(|| TOO_MANY_RECEIVES.to_owned()))
             .unwrap_or_else(|| UNKNOWN.to_owned());
@@ -66,6 +74,8 @@ impl Letter {
             reason,
             run_id: user("run_id"),
             body,
+            truncated: user("IS_PAYLOAD_TRUNCATED").is_some_and(|told| told.eq_ignore_ascii_case("true")),
+            received_at,
             receipt: message.receipt_handle.unwrap_or_default(),
         };
         letter.run_id = letter.run_id.take().or_else(|| run_in(letter.event()));
@@ -112,10 +122,11 @@ pub(super) fn time_of(milliseconds: &str) -> Option<UtcDateTime> {
     UtcDateTime::from_unix_timestamp_nanos(milliseconds.checked_mul(1_000_000)?).ok()
 }
 
-/// A reason without the numbers by which otherwise equal ones differ: ids, lines and columns. An HTTP status stays.
+/// A reason without what otherwise equal ones differ by: request ids, other ids, lines and columns. An HTTP status stays.
 pub(super) fn kind_of(reason: &str) -> String {
+    let reason = without_request_ids(reason);
     let mut kind = String::new();
-    let mut rest = reason;
+    let mut rest = reason.as_str();
     while let Some(start) = rest.find(|character: char| character.is_ascii_digit()) {
         let (before, from) = rest.split_at(start);
         let end = from
@@ -128,6 +139,26 @@ pub(super) fn kind_of(reason: &str) -> String {
         rest = after;
     }
     kind + rest
+}
+
+/// The least number of characters that make an id of hexadecimal digits: one part of a UUID, or a short commit.
+const LEAST_ID: usize = 8;
+
+/// A text with `…` for what looks like a UUID or a hash.
+fn without_request_ids(text: &str) -> String {
+    let of_an_id = |character: char| character.is_ascii_hexdigit() || character == '-';
+    let mut without = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(of_an_id) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|character| !of_an_id(character)).unwrap_or(from.len());
+        let (run, after) = from.split_at(end);
+        let is_id = run.len() >= LEAST_ID && run.contains(|character: char| character.is_ascii_digit());
+        without.push_str(before);
+        without.push_str(if is_id { "…" } else { run });
+        rest = after;
+    }
+    without + rest
 }
 
 /// Which letters are meant.
@@ -170,6 +201,10 @@ mod tests {
             .unwrap()
     }
 
+    fn read(queue: DeadLetterQueue, message: Message) -> Letter {
+        Letter::read(queue, message, Instant::now())
+    }
+
     fn sent_at_one(body: &str) -> aws_sdk_sqs::types::builders::MessageBuilder {
         let sent = utc_datetime!(2026-11-21 01:00).unix_timestamp() * 1000;
         Message::builder()
@@ -183,7 +218,7 @@ mod tests {
         let message = sent_at_one(r#"{"branch_id": "1", "run_id": "2026-11-20T01:00:00Z"}"#)
             .message_attributes("reason", text("the vendor answered 404 Not Found"))
             .message_attributes("run_id", text("2026-11-21T01:00:00Z"));
-        let letter = Letter::read(DeadLetterQueue::EmployeeWorkload, message.build());
+        let letter = read(DeadLetterQueue::EmployeeWorkload, message.build());
         assert_eq!(letter.reason, "the vendor answered 404 Not Found");
         assert_eq!(letter.run_id.as_deref(), Some("2026-11-21T01:00:00Z"));
         assert_eq!(letter.age(NOW), Some(Duration::from_secs(7200)));
@@ -195,14 +230,14 @@ mod tests {
         let source = "arn:aws:sqs:us-east-1:000000000000:sale-queue-dev";
         let message = sent_at_one(r#"{"employee_id": "7", "run_id": "2026-11-21T01:00:00Z"}"#)
             .attributes(MessageSystemAttributeName::DeadLetterQueueSourceArn, source);
-        let letter = Letter::read(DeadLetterQueue::SaleWorkload, message.build());
+        let letter = read(DeadLetterQueue::SaleWorkload, message.build());
         assert_eq!(letter.reason, "10 receives without success");
         assert_eq!(letter.run_id.as_deref(), Some("2026-11-21T01:00:00Z"));
     }
 
     #[test]
     fn a_letter_of_unknown_origin_says_so_and_one_without_a_time_has_no_age() {
-        let letter = Letter::read(
+        let letter = read(
             DeadLetterQueue::SaleWorkload,
             Message::builder().body("not JSON").build(),
         );
@@ -222,7 +257,7 @@ mod tests {
             .message_attributes("RequestID", text("r"))
             .message_attributes("ErrorCode", text("200"))
             .message_attributes("ErrorMessage", text("branches failed: Scranton"));
-        let letter = Letter::read(DeadLetterQueue::BranchFunction, message.build());
+        let letter = read(DeadLetterQueue::BranchFunction, message.build());
         assert_eq!(letter.reason, "branches failed: Scranton");
         assert_eq!(letter.run_id.as_deref(), Some("2026-11-21T01:00:00Z"));
         assert_eq!(letter.event(), event);
@@ -235,10 +270,10 @@ mod tests {
             r#"{{"version": "1.0", "requestContext": {{"condition": "RetriesExhausted"}}, "requestPayload": {event},
                 "responsePayload": {{"errorType": "e", "errorMessage": "no quota"}}}}"#
         );
-        let letter = Letter::read(DeadLetterQueue::SaleFunction, sent_at_one(&body).build());
+        let letter = read(DeadLetterQueue::SaleFunction, sent_at_one(&body).build());
         assert_eq!((letter.event(), letter.reason.as_str()), (event, "no quota"));
         // and a message of a work queue is sent as it is, whatever it looks like
-        let message = Letter::read(DeadLetterQueue::SaleWorkload, sent_at_one(&body).build());
+        let message = read(DeadLetterQueue::SaleWorkload, sent_at_one(&body).build());
         assert_eq!(message.event(), body);
     }
 
@@ -253,9 +288,38 @@ mod tests {
     }
 
     #[test]
+    fn reasons_that_differ_in_request_ids_are_of_one_kind() {
+        let of = |id: &str| format!("RequestId: {id} Error: Task timed out after 900.00 seconds");
+        let one = kind_of(&of("6a1f9912-0c7e-4f1b-9d4e-2b8f5a3c7d10"));
+        assert_eq!(one, "RequestId: … Error: Task timed out after ….… seconds");
+        assert_eq!(one, kind_of(&of("c0ffeeab-cdef-abcd-efab-cdefabcdef01")));
+        assert_eq!(kind_of("defaced facade -- no id"), "defaced facade -- no id");
+    }
+
+    #[test]
+    fn what_the_scheduler_could_not_deliver_says_why_and_whether_it_is_whole() {
+        let scheduled = |message: Option<&str>, truncated: &str| {
+            let mut letter = sent_at_one("{}")
+                .message_attributes("ERROR_CODE", text("AccessDenied"))
+                .message_attributes("EXHAUSTED_RETRY_CONDITION", text("MaximumRetryAttempts"))
+                .message_attributes("IS_PAYLOAD_TRUNCATED", text(truncated));
+            if let Some(message) = message {
+                letter = letter.message_attributes("ERROR_MESSAGE", text(message));
+            }
+            read(DeadLetterQueue::SaleFunction, letter.build())
+        };
+        let told = scheduled(Some("not authorized to perform: lambda:InvokeFunction"), "false");
+        assert_eq!(told.reason, "not authorized to perform: lambda:InvokeFunction");
+        assert!(!told.truncated);
+        let coded = scheduled(None, "true");
+        assert_eq!(coded.reason, "AccessDenied");
+        assert!(coded.truncated);
+    }
+
+    #[test]
     fn a_filter_admits_by_age_and_by_reason() {
         let message = sent_at_one("{}").message_attributes("reason", text("the vendor answered 404 Not Found"));
-        let letter = Letter::read(DeadLetterQueue::SaleWorkload, message.build());
+        let letter = read(DeadLetterQueue::SaleWorkload, message.build());
         let admits = |hours: u64, reason: Option<&str>| {
             let filter = Filter {
                 older_than: Some(Duration::from_secs(hours * 3600)),

@@ -13,6 +13,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
 use futures::StreamExt;
 use futures::stream;
@@ -28,15 +29,22 @@ use tokio_util::sync::CancellationToken;
 use crate::cloud::CURRENT_TIME;
 use crate::pipeline::{Depth, Stage, depth};
 pub use courier::{CollectorHere, Courier, FunctionCourier, WorkQueueCourier};
-use hold::Hold;
+use hold::{Hold, Received};
 pub use letter::{Filter, Letter};
 
 /// How long a letter that was received stays hidden from others: longer than a function's time-out, which is the longest
 /// that anything here takes for one letter.
 pub const HIDDEN: Duration = Duration::from_secs(960);
 
+/// Why a letter of which only the beginning is known is not sent again.
+pub const TRUNCATED: &str = "only the beginning of the event was kept here, so that it cannot be sent again; show it, invoke the function by \
+     hand with the whole of it, and discard it";
+
 /// How many letters are on their way at once.
 const AT_ONCE: usize = 10;
+
+/// How often AWS is asked in all for what somebody waits to see. What has been begun is tried as often as the SDK does.
+const LOOKING_TRIES: u32 = 2;
 
 /// After so many failures in a row the next letter would fail, too.
 const FAILURES_IN_A_ROW: u32 = 10;
@@ -170,6 +178,8 @@ impl Thoroughness {
 /// The dead-letter queues of one environment.
 pub struct DeadLetters {
     sqs: aws_sdk_sqs::Client,
+    /// For looking: soon tells that there is no answer.
+    looking: aws_sdk_sqs::Client,
     environment: String,
     thoroughness: Thoroughness,
     jitter: Jitter,
@@ -188,11 +198,29 @@ pub struct Found {
     url: String,
 }
 
+impl Found {
+    /// Whether a letter was sent after this look at the queue: one that is redriven can fail and come back at once.
+    fn precedes(&self, letter: &Letter) -> bool {
+        letter.sent_at.is_some_and(|sent_at| sent_at > self.now)
+    }
+}
+
+/// What a look does with letters that were sent after it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newcomers {
+    /// It shows them as it does all others.
+    Shown,
+    /// It only counts them, as [`DeadLetters::act`] does.
+    Counted,
+}
+
 /// What a look into a queue has shown.
 #[derive(Debug, Default)]
 pub struct Look {
     /// The letters that the filter admits, oldest first.
     pub letters: Vec<Letter>,
+    /// How many letters that the filter admits were only counted, because they were sent after the look began.
+    pub newer: u64,
     /// Whether there may be more of them.
     pub cut: bool,
     /// What went wrong on the way.
@@ -233,9 +261,14 @@ impl Outcome {
 
 /// What became of one letter.
 enum Fate {
-    Done,
+    /// It had this id.
+    Done(String),
     /// It is still here.
     Kept(Letter, String),
+    /// It is still here, and where it goes as well.
+    Delivered(Letter, String),
+    /// It is still here, because only its beginning is known.
+    Truncated(Letter),
     /// All is to end.
     NotBegun(Letter),
 }
@@ -250,8 +283,10 @@ impl DeadLetters {
         jitter: Jitter,
         stop: CancellationToken,
     ) -> Self {
+        let retry = RetryConfig::standard().with_max_attempts(LOOKING_TRIES);
         Self {
             sqs: aws_sdk_sqs::Client::new(config),
+            looking: aws_sdk_sqs::Client::new(&config.to_builder().retry_config(retry).build()),
             environment: environment.to_owned(),
             thoroughness,
             jitter,
@@ -269,7 +304,7 @@ impl DeadLetters {
             return Ok(None);
         };
         let asking = format!("look at the queue {name}");
-        let depth = depth(&self.sqs, &url)
+        let depth = depth(&self.looking, &url)
             .await
             .map_err(|error| DeadLetterError::new(asking.as_str(), &error))?;
         Ok(Some(Found {
@@ -287,7 +322,7 @@ impl DeadLetters {
         }
         let name = QueueAttributeName::from(CURRENT_TIME);
         let told = self
-            .sqs
+            .looking
             .get_queue_attributes()
             .queue_url(url)
             .attribute_names(name.clone())
@@ -303,7 +338,7 @@ impl DeadLetters {
 
     /// The URL of a queue; `None` if there is none of that name.
     async fn url(&self, name: &str) -> Result<Option<String>, DeadLetterError> {
-        match self.sqs.get_queue_url().queue_name(name).send().await {
+        match self.looking.get_queue_url().queue_name(name).send().await {
             Ok(found) => Ok(found.queue_url),
             Err(failure)
                 if failure
@@ -331,26 +366,36 @@ impl DeadLetters {
 
     /// Looks at up to `limit` letters that `filter` admits, and hands all of them back. `seen` is told how many letters more
     /// have been received.
-    pub async fn look(&self, found: &Found, filter: &Filter, limit: usize, seen: &(dyn Fn(u64) + Sync)) -> Look {
-        let mut hold = self.hold(found);
+    pub async fn look(
+        &self,
+        found: &Found,
+        filter: &Filter,
+        limit: usize,
+        newcomers: Newcomers,
+        seen: &(dyn Fn(u64) + Sync),
+    ) -> Look {
+        let mut hold = self.hold(found, self.looking.clone());
         let mut look = Look::default();
         while !self.stop.is_cancelled() {
             match hold.receive(AT_ONCE).await {
-                Ok(Some(letters)) => {
+                Ok(Received::New(letters)) => {
                     seen(letters.len() as u64);
                     for letter in letters {
                         hold.keep(&letter);
                         if !filter.admits(&letter, found.now) {
                             continue;
                         }
-                        if look.letters.len() == limit {
+                        if newcomers == Newcomers::Counted && found.precedes(&letter) {
+                            look.newer += 1;
+                        } else if look.letters.len() == limit {
                             look.cut = true;
                         } else {
                             look.letters.push(letter);
                         }
                     }
                 }
-                Ok(None) => break,
+                Ok(Received::Nothing) => break,
+                Ok(Received::Round) => look.cut = true,
                 Err(failure) => {
                     look.cut = true;
                     look.problems.push(failure.to_string());
@@ -383,7 +428,7 @@ impl DeadLetters {
             Action::Discard => AT_ONCE,
         };
         let queue = self.queue(found.url.clone());
-        let mut hold = self.hold(found);
+        let mut hold = self.hold(found, self.sqs.clone());
         let mut pace = rate.map(every);
         let mut outcome = Outcome {
             cut: self.stop.is_cancelled(),
@@ -393,8 +438,12 @@ impl DeadLetters {
         let mut left = limit;
         while !outcome.cut {
             let letters = match hold.receive(at_once).await {
-                Ok(Some(letters)) => letters,
-                Ok(None) => break,
+                Ok(Received::New(letters)) => letters,
+                Ok(Received::Nothing) => break,
+                Ok(Received::Round) => {
+                    outcome.cut = true;
+                    break;
+                }
                 Err(failure) => {
                     outcome.cut = true;
                     outcome.problem(failure.to_string());
@@ -405,7 +454,7 @@ impl DeadLetters {
             for letter in letters {
                 if !filter.admits(&letter, found.now) {
                     hold.keep(&letter);
-                } else if letter.sent_at.is_some_and(|sent_at| sent_at > found.now) {
+                } else if found.precedes(&letter) {
                     hold.keep(&letter);
                     outcome.newer += 1;
                 } else if left == 0 {
@@ -420,9 +469,22 @@ impl DeadLetters {
             dealt_with(fates.len() as u64);
             for fate in fates {
                 match fate {
-                    Fate::Done => {
+                    Fate::Done(id) => {
+                        hold.delivered(id);
                         outcome.done += 1;
                         failures = 0;
+                    }
+                    Fate::Delivered(letter, reason) => {
+                        hold.delivered(letter.id.clone());
+                        hold.keep(&letter);
+                        outcome.failed += 1;
+                        outcome.problem(reason);
+                        failures += 1;
+                    }
+                    Fate::Truncated(letter) => {
+                        hold.keep(&letter);
+                        outcome.failed += 1;
+                        outcome.problem(TRUNCATED.to_owned());
                     }
                     Fate::Kept(letter, reason) => {
                         hold.keep(&letter);
@@ -468,19 +530,25 @@ impl DeadLetters {
                 if self.stop.is_cancelled() {
                     return Fate::NotBegun(letter);
                 }
+                if letter.truncated && matches!(action, Action::Redrive(_)) {
+                    return Fate::Truncated(letter);
+                }
                 if let Action::Redrive(courier) = action
                     && let Err(reason) = courier.deliver(&letter).await
                 {
                     return Fate::Kept(letter, reason);
                 }
                 match queue.delete(vec![letter.receipt.clone()]).await {
-                    Ok(()) => Fate::Done,
+                    Ok(()) => Fate::Done(letter.id),
                     Err(failure) => {
-                        let sent = match action {
-                            Action::Redrive(_) => "sent, but still here, too, and harmless to be sent again: ",
-                            Action::Discard => "",
-                        };
-                        Fate::Kept(letter, format!("{sent}{}", error_chain(&failure)))
+                        let failure = error_chain(&failure);
+                        match action {
+                            Action::Redrive(_) => Fate::Delivered(
+                                letter,
+                                format!("sent, but still here, too, and harmless to be sent again: {failure}"),
+                            ),
+                            Action::Discard => Fate::Kept(letter, failure),
+                        }
                     }
                 }
             }
@@ -488,8 +556,9 @@ impl DeadLetters {
         stream::iter(all).buffer_unordered(at_once).collect().await
     }
 
-    fn hold(&self, found: &Found) -> Hold {
+    fn hold(&self, found: &Found, receiver: aws_sdk_sqs::Client) -> Hold {
         Hold::new(
+            receiver,
             self.sqs.clone(),
             found.url.clone(),
             self.queue(found.url.clone()),

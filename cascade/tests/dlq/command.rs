@@ -13,9 +13,15 @@ use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::lambda::install_tls;
 use tempfile::TempDir;
+use time::UtcDateTime;
+use time::macros::utc_datetime;
 
 use crate::functions::StubLambda;
-use crate::{NOT_FOUND, START, receive_all, send, send_letter};
+use crate::{NOT_FOUND, receive_all, send, send_letter};
+
+/// What time it is at the start of every test: so long ago that with `--aws`, where ages are measured by the machine's
+/// clock, no letter is newer than that.
+const LONG_AGO: UtcDateTime = utc_datetime!(2020-11-21 01:00);
 
 /// Longer than anything here takes, so that what hangs fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,7 +64,7 @@ impl User {
             seed: Some(71),
             salespersons: Some(2),
             sales: Some(5),
-            start: Some(START),
+            start: Some(LONG_AGO),
         };
         let state = State::of_simulation(&directory.path().join("data"), wish);
         state.expect("nothing is there").save().expect("written");
@@ -115,6 +121,10 @@ impl User {
 
     /// Runs `cascade dlq --aws` against a cloud and a Lambda.
     async fn dlq_aws(&self, held: &Held, lambda: &str, arguments: &[&str]) -> Finished {
+        finish(self.aws_command(held, lambda, arguments)).await
+    }
+
+    fn aws_command(&self, held: &Held, lambda: &str, arguments: &[&str]) -> Command {
         let mut command = self.command(&[arguments, &["--aws", "--environment", "local"]].concat());
         command
             .env("AWS_ENDPOINT_URL_SQS", held.cloud.endpoint())
@@ -125,7 +135,7 @@ impl User {
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", SECRET)
             .env("AWS_SESSION_TOKEN", SECRET);
-        finish(command).await
+        command
     }
 }
 
@@ -318,7 +328,7 @@ async fn while_another_process_has_the_cloud_messages_are_redriven_and_events_st
     let dry = user.dlq(&["redrive"]).await;
     let done = user.dlq(&["redrive", "--yes"]).await;
     // then
-    dry.assert_status(0);
+    dry.assert_status(1);
     dry.assert_says("1 letter would be redriven");
     dry.assert_says("sale-function would stay: another process has the data directory");
     done.assert_status(1);
@@ -330,6 +340,13 @@ async fn while_another_process_has_the_cloud_messages_are_redriven_and_events_st
         held.waiting(&held.places.sale_function_dead_letter_queue_url).await,
         (1, 0)
     );
+    // and what is not meant may stay without an error
+    for arguments in [
+        &["redrive", "--reason", "404"][..],
+        &["redrive", "--reason", "404", "--yes"],
+    ] {
+        user.dlq(arguments).await.assert_status(0);
+    }
     held.end().await;
 }
 
@@ -368,6 +385,7 @@ async fn on_aws_messages_go_to_their_queue_and_events_to_lambda_and_no_secret_is
     // then
     done.assert_status(0);
     done.assert_says("2 letters redriven.");
+    done.assert_says("employee-function: 1 letter handed to Lambda");
     let call = ("salesperson-collector-local", "Event", r#"{"branch_id":1}"#);
     let call = (call.0.to_owned(), call.1.to_owned(), call.2.to_owned());
     assert_eq!(lambda.calls(), [call]);
@@ -434,6 +452,81 @@ async fn ctrl_c_hands_back_what_is_held() {
     let (redriven, _) = held.waiting(work).await;
     assert!(redriven < 8, "{redriven}");
     assert_eq!(held.waiting(dead).await, (8 - redriven, 0));
+    held.end().await;
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_what_waits_for_an_answer_of_aws() {
+    // given an AWS that takes connections and says nothing
+    let user = User::new();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
+    let mut command = user.command(&["list", "--aws", "--environment", "local"]);
+    command
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", SECRET);
+    let mut child = command.spawn().expect("it starts");
+    let connection = tokio::time::timeout(PATIENCE, silent.accept()).await;
+    let _connection = connection.expect("it asks").expect("a connection");
+    // when
+    interrupt(&child);
+    let began = Instant::now();
+    // then
+    while child.try_wait().expect("a child").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(4), "it waits on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let ended = Finished::of(child.wait_with_output().expect("its output"));
+    ended.assert_status(1);
+    ended.assert_says("No dead letters were seen");
+    ended.assert_says("Interrupted");
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_does_not_wait_for_what_is_under_way() {
+    // given a Lambda that takes connections and says nothing
+    let user = User::new();
+    let held = user.hold().await;
+    let url = &held.places.sale_function_dead_letter_queue_url;
+    send(&held.sqs, url, "{}", &[]).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
+    let mut command = user.aws_command(&held, &endpoint, &["redrive", "sale-function", "--yes"]);
+    let mut child = command.spawn().expect("it starts");
+    let connection = tokio::time::timeout(PATIENCE, silent.accept()).await;
+    let _connection = connection.expect("it asks").expect("a connection");
+    // when
+    let began = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it waits on");
+        interrupt(&child);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // then
+    let ended = Finished::of(child.wait_with_output().expect("its output"));
+    ended.assert_status(130);
+    ended.assert_says("come back by themselves within 16 minutes");
+    assert_eq!(held.waiting(url).await, (0, 1));
+    held.end().await;
+}
+
+#[tokio::test]
+async fn where_the_work_queue_is_gone_a_dry_run_says_so_as_the_redrive_does() {
+    let user = User::new();
+    let held = user.hold().await;
+    let url = &held.places.sale_dead_letter_queue_url;
+    send_letter(&held.sqs, url, "{}", NOT_FOUND).await;
+    let gone = held.sqs.delete_queue().queue_url(&held.places.sale_queue_url);
+    gone.send().await.expect("deleted");
+    for arguments in [&["redrive", "sale"][..], &["redrive", "sale", "--yes"]] {
+        let refused = user.dlq(arguments).await;
+        refused.assert_status(1);
+        refused.assert_says("there is no queue sale-queue-local to send them to");
+    }
+    assert_eq!(held.waiting(url).await, (1, 0));
     held.end().await;
 }
 

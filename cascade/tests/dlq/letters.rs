@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_sdk_sqs::types::QueueAttributeName;
-use cascade::dead_letters::{Action, AgeBand, Courier, DeadLetterQueue, Filter, Letter, Outcome, grouped};
+use cascade::dead_letters::{Action, AgeBand, Courier, DeadLetterQueue, Filter, Letter, Newcomers, Outcome, grouped};
 use shared::jitter::Jitter;
 use shared::queue::sqs::SqsQueue;
 use shared::queue::{DeadLetter, WorkQueue};
@@ -190,7 +190,9 @@ async fn a_limit_and_an_age_leave_the_others_where_they_are() {
     // and a look keeps a limit, too
     let found = house.found(EMPLOYEE).await;
     send_letter(&house.sqs, url, "younger", NOT_FOUND).await;
-    let look = house.dead_letters().look(&found, &Filter::default(), 1, &|_| {}).await;
+    let letters = house.dead_letters();
+    let everything = Filter::default();
+    let look = letters.look(&found, &everything, 1, Newcomers::Shown, &|_| {}).await;
     assert_eq!((look.letters.len(), look.cut), (1, true));
     assert_eq!(house.waiting(url).await, (2, 0));
 }
@@ -293,6 +295,80 @@ async fn letters_that_fail_again_at_once_do_not_go_round_and_round() {
         house.waiting(&house.places.employee_dead_letter_queue_url).await,
         (3, 0)
     );
+}
+
+#[tokio::test]
+async fn a_look_before_a_change_counts_what_the_change_would_leave_alone() {
+    let house = house_with_letters(2).await;
+    let found = house.found(EMPLOYEE).await;
+    house.move_on(1);
+    let url = &house.places.employee_dead_letter_queue_url;
+    send_letter(&house.sqs, url, "newer", NOT_FOUND).await;
+    let letters = house.dead_letters();
+    for (newcomers, expected) in [(Newcomers::Counted, (2, 1)), (Newcomers::Shown, (3, 0))] {
+        let everything = Filter::default();
+        let look = letters.look(&found, &everything, usize::MAX, newcomers, &|_| {}).await;
+        assert_eq!((look.letters.len(), look.newer), expected, "{newcomers:?}");
+        assert_eq!(look.problems, [""; 0]);
+    }
+}
+
+/// Takes letters, each in more time than any of them stays hidden.
+struct Slow<'a>(&'a House);
+
+#[async_trait]
+impl Courier for Slow<'_> {
+    async fn deliver(&self, _: &Letter) -> Result<(), String> {
+        self.0.move_on(1);
+        Ok(())
+    }
+
+    fn at_once(&self) -> usize {
+        1
+    }
+}
+
+#[tokio::test]
+async fn letters_that_are_kept_and_come_back_do_not_end_a_redrive_and_are_handed_back_without_an_error() {
+    // given letters that are not meant, before others that are
+    let house = House::start().await;
+    let url = &house.places.employee_dead_letter_queue_url;
+    for reason in ["stays 1", "stays 2", "goes 1", "goes 2", "goes 3"] {
+        send_letter(&house.sqs, url, "{}", reason).await;
+    }
+    let filter = Filter {
+        reason: Some("goes".to_owned()),
+        ..Filter::default()
+    };
+    // when
+    let found = house.found(EMPLOYEE).await;
+    let courier = Slow(&house);
+    let action = Action::Redrive(&courier);
+    let letters = house.dead_letters();
+    let acting = letters.act(&found, &filter, usize::MAX, None, &action, &|_| {});
+    let outcome = tokio::time::timeout(Duration::from_secs(60), acting)
+        .await
+        .expect("it ends");
+    // then
+    assert_eq!((outcome.done, outcome.failed), (3, 0), "{outcome:?}");
+    assert_eq!(outcome.problems, [""; 0]);
+    assert_eq!(house.waiting(url).await, (2, 0));
+}
+
+#[tokio::test]
+async fn a_letter_of_which_only_the_beginning_is_known_is_not_sent_but_can_be_discarded() {
+    let house = House::start().await;
+    let url = &house.places.employee_dead_letter_queue_url;
+    send(&house.sqs, url, "{\"bra", &[("IS_PAYLOAD_TRUNCATED", "true")]).await;
+    let outcome = redrive(&house, &Filter::default(), usize::MAX).await;
+    assert_eq!((outcome.done, outcome.failed), (0, 1), "{outcome:?}");
+    assert!(outcome.problems[0].contains("only the beginning"), "{outcome:?}");
+    assert_eq!(house.waiting(url).await, (1, 0));
+    let found = house.found(EMPLOYEE).await;
+    let letters = house.dead_letters();
+    let everything = Filter::default();
+    let discarding = letters.act(&found, &everything, usize::MAX, None, &Action::Discard, &|_| {});
+    assert_eq!(discarding.await.done, 1);
 }
 
 #[tokio::test]

@@ -3,12 +3,13 @@
 mod command;
 mod functions;
 mod letters;
+mod scripted;
 
 use std::net::Ipv4Addr;
 
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName};
 use cascade::cloud::{Cloud, CloudOptions, Provisioned};
-use cascade::dead_letters::{DeadLetterQueue, DeadLetters, Filter, Found, Look, Thoroughness};
+use cascade::dead_letters::{DeadLetterQueue, DeadLetters, Filter, Found, Look, Newcomers, Thoroughness};
 use cascade::pipeline::{Depth, depth};
 use shared::clock::Clock;
 use shared::jitter::Jitter;
@@ -73,7 +74,7 @@ impl House {
     async fn look(&self, queue: DeadLetterQueue) -> Look {
         let found = self.found(queue).await;
         self.dead_letters()
-            .look(&found, &Filter::default(), usize::MAX, &|_| {})
+            .look(&found, &Filter::default(), usize::MAX, Newcomers::Shown, &|_| {})
             .await
     }
 

@@ -12,16 +12,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use shared::jitter::Jitter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
-use self::print::{Done, Dry, List, Seen, Show, typed_with};
+use self::print::{Done, Dry, List, Seen, Show, printable, typed_with};
 use super::CommandError;
 use super::output::say;
 use super::place::{Place, PlaceArgs, Where};
 use super::run::interrupted;
 use super::session::{ENVIRONMENT, Listen, Session, SessionArgs, WorldArgs, parse_count};
 use crate::dead_letters::{
-    Action, CollectorHere, Courier, DeadLetterQueue, DeadLetters, Filter, Found, FunctionCourier, Look, Origin,
-    Outcome, Thoroughness, grouped,
+    Action, CollectorHere, Courier, DeadLetterQueue, DeadLetters, Filter, Found, FunctionCourier, Look, Newcomers,
+    Origin, Outcome, Thoroughness, grouped,
 };
 use crate::state::{Source, State};
 
@@ -87,7 +88,8 @@ struct ShowArgs {
 /// Send dead letters again to where they failed; without --yes, only say what would be sent
 ///
 /// A message goes back to its work queue, an event to its function. A letter is deleted only after it is safely there. Where it
-/// cannot be sent it stays, and the exit status is 1.
+/// cannot be sent it stays, and the exit status is 1, also of a dry run that can tell. What Lambda has taken, it tries by itself:
+/// an event that fails again comes back here.
 ///
 /// Here, without AWS, there are no functions: the collector is run in this process, against the simulated vendor, and the letter is
 /// deleted if it succeeds. That needs the data directory for itself: while `cascade up` has it, events stay where they are.
@@ -201,6 +203,9 @@ impl Choice {
     }
 }
 
+/// What a shell has for a command that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
 /// Does what is asked, and answers whether nothing is left that should have been done.
 ///
 /// # Errors
@@ -210,8 +215,11 @@ pub async fn dlq(args: DlqArgs) -> Result<bool, CommandError> {
     let stopped = stop.clone();
     tokio::spawn(async move {
         interrupted().await;
-        eprintln!("Ending: letters that are held are handed back.");
         stopped.cancel();
+        eprintln!("Ending: letters that are held are handed back; once more ends it at once.");
+        interrupted().await;
+        eprintln!("Ended: letters that were held come back by themselves within 16 minutes.");
+        std::process::exit(INTERRUPTED);
     });
     match args.command {
         DlqCommand::List(args) => {
@@ -221,7 +229,7 @@ pub async fn dlq(args: DlqArgs) -> Result<bool, CommandError> {
                 limit: Some(args.limit),
             };
             let mut desk = Desk::open(&args.place, stop).await?;
-            let seen = desk.look(&query).await;
+            let seen = desk.look(&query, Newcomers::Shown).await;
             desk.close().await?;
             let seen = seen?;
             let list = List::of(seen);
@@ -235,7 +243,7 @@ pub async fn dlq(args: DlqArgs) -> Result<bool, CommandError> {
                 limit: Some(args.limit),
             };
             let mut desk = Desk::open(&args.place, stop).await?;
-            let seen = desk.look(&query).await;
+            let seen = desk.look(&query, Newcomers::Shown).await;
             desk.close().await?;
             let show = Show(seen?);
             print(args.json, show.json(), &show, &show.0.problems)?;
@@ -268,7 +276,7 @@ fn print(
         say(text)?;
     }
     for (queue, problem) in problems {
-        eprintln!("error: {}: {problem}", queue.short_name());
+        eprintln!("error: {}: {}", queue.short_name(), printable(problem));
     }
     Ok(())
 }
@@ -320,7 +328,19 @@ struct Desk {
 
 impl Desk {
     async fn open(args: &PlaceArgs, stop: CancellationToken) -> Result<Self, CommandError> {
-        let place = Place::open(args).await?;
+        let place = if args.aws {
+            tokio::select! {
+                place = Place::open(args) => place?,
+                () = stop.cancelled() => {
+                    return Err(CommandError::Service {
+                        action: "find out which AWS account and region are meant".to_owned(),
+                        reason: "interrupted before there was an answer".to_owned(),
+                    });
+                }
+            }
+        } else {
+            Place::open(args).await?
+        };
         let environment = args.environment().to_owned();
         let letters = dead_letters(&place.config, place.site, &environment, &stop);
         Ok(Self {
@@ -336,8 +356,8 @@ impl Desk {
         self.place.close().await
     }
 
-    async fn look(&mut self, query: &Query) -> Result<Seen, CommandError> {
-        let found = find(&self.letters, &query.queues, &self.environment).await?;
+    async fn look(&mut self, query: &Query, newcomers: Newcomers) -> Result<Seen, CommandError> {
+        let found = self.find(&query.queues).await?;
         let expected = found.queues.iter().map(|found| found.depth.waiting).sum();
         let progress = Progress::new("looked at", expected);
         let seen = |letters| progress.add(letters);
@@ -345,11 +365,30 @@ impl Desk {
             found
                 .queues
                 .iter()
-                .map(|found| self.letters.look(found, &query.filter, query.limit(), &seen)),
+                .map(|found| self.letters.look(found, &query.filter, query.limit(), newcomers, &seen)),
         )
         .await;
         progress.end();
         Ok(found.seen(looks, query.limit(), self.stop.is_cancelled()))
+    }
+
+    /// Finds queues, as long as nobody ends the command.
+    async fn find(&self, queues: &[DeadLetterQueue]) -> Result<FoundQueues, CommandError> {
+        tokio::select! {
+            found = find(&self.letters, queues, &self.environment) => found,
+            () = self.stop.cancelled() => Ok(FoundQueues::default()),
+        }
+    }
+
+    /// Where the letters of a queue would go, if that is there.
+    async fn open_way(&self, queue: DeadLetterQueue, change: Change) -> Way {
+        let way = self.way(queue, change);
+        let Way::Queue(name) = way else { return way };
+        match self.letters.work_queue(name).await {
+            Ok(Some(_)) => way,
+            Ok(None) => Way::Blocked(no_queue(name, &self.environment)),
+            Err(failure) => Way::Blocked(failure.to_string()),
+        }
     }
 
     /// Where the letters of a queue would go.
@@ -383,6 +422,11 @@ impl Desk {
     }
 }
 
+/// Why messages stay where they are.
+fn no_queue(name: &str, environment: &str) -> String {
+    format!("there is no queue {name}-{environment} to send them to; none was touched")
+}
+
 fn dead_letters(
     config: &aws_config::SdkConfig,
     site: Where,
@@ -407,10 +451,13 @@ struct FoundQueues {
 impl FoundQueues {
     fn seen(self, looks: Vec<Look>, limit: usize, interrupted: bool) -> Seen {
         let mut problems = self.problems;
-        let (mut letters, mut cut) = (Vec::new(), false);
+        let (mut letters, mut newer, mut cut) = (Vec::new(), Vec::new(), false);
         for (found, look) in self.queues.iter().zip(looks) {
             cut |= look.cut;
             letters.extend(look.letters);
+            if look.newer > 0 {
+                newer.push((found.queue, look.newer));
+            }
             problems.extend(look.problems.into_iter().map(|problem| (found.queue, problem)));
         }
         cut |= letters.len() > limit;
@@ -419,6 +466,7 @@ impl FoundQueues {
             queues: self.queues,
             missing: self.missing,
             letters,
+            newer,
             cut,
             interrupted,
             problems,
@@ -478,21 +526,30 @@ async fn change(
     };
     let mut desk = Desk::open(place, stop).await?;
     if !args.yes {
-        let seen = desk.look(&query).await;
-        let ways = DeadLetterQueue::ALL.map(|queue| (queue, desk.way(queue, change)));
+        let seen = desk.look(&query, Newcomers::Counted).await;
+        let mut ways = Vec::new();
+        for queue in DeadLetterQueue::ALL {
+            let held = seen.as_ref().is_ok_and(|seen| seen.holds(queue)) && !desk.stop.is_cancelled();
+            let way = if held {
+                desk.open_way(queue, change).await
+            } else {
+                desk.way(queue, change)
+            };
+            ways.push((queue, way));
+        }
         let environment = desk.environment.clone();
         desk.close().await?;
         let dry = Dry {
             seen: seen?,
-            ways: ways.into(),
+            ways,
             change,
             environment,
             command: typed_with("--yes"),
         };
         print(args.json, dry.json(), &dry, &dry.seen.problems)?;
-        return Ok(dry.seen.is_complete());
+        return Ok(dry.is_complete());
     }
-    let found = match find(&desk.letters, &query.queues, &desk.environment).await {
+    let found = match desk.find(&query.queues).await {
         Ok(found) => found,
         Err(failure) => {
             desk.close().await?;
@@ -502,8 +559,15 @@ async fn change(
     // Events are sent again here by a collector in this process, which needs all that a run needs.
     let events = |found: &&Found| found.depth.all() > 0 && matches!(desk.way(found.queue, change), Way::Here(_));
     let session = match &desk.place.state {
-        Some(state) if found.queues.iter().any(|found| events(&found)) => Some(session_args(place, state, change)),
-        _ => None,
+        Some(state) if found.queues.iter().any(|found| events(&found)) => session_args(place, state, change).map(Some),
+        _ => Ok(None),
+    };
+    let session = match session {
+        Ok(session) => session,
+        Err(failure) => {
+            desk.close().await?;
+            return Err(failure);
+        }
     };
     let ways = DeadLetterQueue::ALL.map(|queue| (queue, desk.way(queue, change)));
     let (environment, stop) = (desk.environment.clone(), desk.stop.clone());
@@ -573,18 +637,24 @@ async fn change_in_session(
 }
 
 /// The options of a run on a place, its world as it is.
-fn session_args(place: &PlaceArgs, state: &State, change: Change) -> SessionArgs {
+///
+/// # Errors
+/// If the vendor that the state names has no usable address.
+fn session_args(place: &PlaceArgs, state: &State, change: Change) -> Result<SessionArgs, CommandError> {
     let quota = match change {
         Change::Redrive(quota) => quota,
         Change::Discard => None,
     };
-    SessionArgs {
+    let vendor = match &state.source {
+        Source::Url(url) => Some(Url::parse(url).map_err(|error| CommandError::Service {
+            action: format!("use the vendor's address in the state of {}", place.data.display()),
+            reason: format!("{url:?} is not a URL ({error}); expected one such as https://vendor.example"),
+        })?),
+        Source::Simulated(_) => None,
+    };
+    Ok(SessionArgs {
         quota,
-        vendor: match &state.source {
-            // It was read from the command line once, and written as it was read.
-            Source::Url(url) => url.parse().ok(),
-            Source::Simulated(_) => None,
-        },
+        vendor,
         data: place.data.clone(),
         lookback: 24,
         world: WorldArgs {
@@ -594,7 +664,7 @@ fn session_args(place: &PlaceArgs, state: &State, change: Change) -> SessionArgs
             start: None,
             faults: 0.0,
         },
-    }
+    })
 }
 
 /// What is needed to deal with letters.
@@ -631,8 +701,15 @@ impl Work<'_> {
                 Ok(courier) => courier,
                 Err(_) if found.depth.all() == 0 => None,
                 Err(reason) => {
-                    outcome.cut = true;
-                    outcome.problems.push(reason);
+                    // What is not meant may stay without a word.
+                    let look = self.letters.look(found, &query.filter, 1, Newcomers::Counted, &|_| {});
+                    let look = look.await;
+                    outcome.newer = look.newer;
+                    outcome.cut = look.cut || !look.letters.is_empty();
+                    outcome.problems = look.problems;
+                    if !look.letters.is_empty() {
+                        outcome.problems.push(reason);
+                    }
                     outcomes.push((found.queue, way.clone(), outcome));
                     continue;
                 }
@@ -659,12 +736,7 @@ impl Work<'_> {
         Ok(match way {
             Way::Queue(name) => match self.letters.work_queue(name).await {
                 Ok(Some(courier)) => Some(Box::new(courier)),
-                Ok(None) => {
-                    return Err(format!(
-                        "there is no queue {name}-{} to send them to; none was touched",
-                        self.environment
-                    ));
-                }
+                Ok(None) => return Err(no_queue(name, self.environment)),
                 Err(failure) => return Err(failure.to_string()),
             },
             Way::Function(function) => Some(Box::new(FunctionCourier::new(

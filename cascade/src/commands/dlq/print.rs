@@ -15,7 +15,7 @@ use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Change, Way, grouped};
-use crate::dead_letters::{DeadLetterQueue, Found, Letter, Origin, Outcome};
+use crate::dead_letters::{DeadLetterQueue, Found, Letter, Origin, Outcome, TRUNCATED};
 
 /// The least room that a reason has in a table, however narrow the terminal is.
 const LEAST_REASON: usize = 24;
@@ -26,6 +26,8 @@ pub(super) struct Seen {
     pub(super) queues: Vec<Found>,
     pub(super) missing: Vec<DeadLetterQueue>,
     pub(super) letters: Vec<Letter>,
+    /// How many letters were left out of those, because they were sent after the look began.
+    pub(super) newer: Vec<(DeadLetterQueue, u64)>,
     /// Whether there may be more letters than these.
     pub(super) cut: bool,
     pub(super) interrupted: bool,
@@ -35,6 +37,20 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn is_complete(&self) -> bool {
         self.problems.is_empty() && !self.interrupted
+    }
+
+    /// Whether there are letters of a queue among them.
+    pub(super) fn holds(&self, queue: DeadLetterQueue) -> bool {
+        self.letters.iter().any(|letter| letter.queue == queue)
+    }
+
+    /// What is said where there are none.
+    fn nothing(&self) -> &'static str {
+        if self.interrupted || !self.problems.is_empty() {
+            "No dead letters were seen"
+        } else {
+            "No dead letters"
+        }
     }
 
     fn now(&self, queue: DeadLetterQueue) -> UtcDateTime {
@@ -67,7 +83,7 @@ impl Seen {
 
     fn has_notes(&self) -> bool {
         let hidden = self.queues.iter().any(|found| found.depth.in_flight > 0);
-        self.interrupted || self.cut || hidden || !self.missing.is_empty()
+        self.interrupted || self.cut || hidden || !self.missing.is_empty() || !self.newer.is_empty()
     }
 
     /// What is to be known beside the letters.
@@ -89,6 +105,9 @@ impl Seen {
                 found.depth.in_flight
             )?;
         }
+        for (queue, newer) in &self.newer {
+            newcomers(f, *queue, *newer)?;
+        }
         for queue in &self.missing {
             write!(
                 f,
@@ -105,6 +124,7 @@ impl Seen {
                 "queue": found.queue.short_name(),
                 "waiting": found.depth.waiting,
                 "in_flight": found.depth.in_flight,
+                "newer": self.newer.iter().find(|(queue, _)| *queue == found.queue).map_or(0, |(_, newer)| *newer),
             })).collect::<Vec<_>>(),
             "missing": self.missing.iter().map(|queue| queue.short_name()).collect::<Vec<_>>(),
             "may_be_more": self.cut || self.interrupted,
@@ -166,7 +186,7 @@ impl List {
 impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.rows.is_empty() {
-            write!(f, "No dead letters.")?;
+            write!(f, "{}.", self.seen.nothing())?;
         } else {
             let cells = self.rows.iter().map(|row| {
                 [
@@ -208,6 +228,7 @@ impl Show {
                     "age_seconds": letter.age(self.0.now(letter.queue)).map(|age| age.as_secs()),
                     "reason": letter.reason,
                     "run_id": letter.run_id,
+                    "truncated": letter.truncated,
                     "body": letter.body,
                 })
             })
@@ -219,7 +240,7 @@ impl Show {
 impl fmt::Display for Show {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.letters.is_empty() {
-            write!(f, "No dead letters.")?;
+            write!(f, "{}.", self.0.nothing())?;
         }
         for (place, letter) in self.0.letters.iter().enumerate() {
             let separator = if place == 0 { "" } else { "\n\n" };
@@ -231,6 +252,9 @@ impl fmt::Display for Show {
                 None => writeln!(f, "  sent    not known")?,
             }
             writeln!(f, "  reason  {}", printable(&letter.reason))?;
+            if letter.truncated {
+                writeln!(f, "  whole   no: {TRUNCATED}")?;
+            }
             if let Some(run) = &letter.run_id {
                 writeln!(f, "  run     {}", printable(run))?;
             }
@@ -260,6 +284,20 @@ impl Dry {
         way.map_or(&Way::Deleted, |(_, way)| way)
     }
 
+    /// Whether what was seen would all be done.
+    pub(super) fn is_complete(&self) -> bool {
+        self.seen.is_complete() && self.seen.letters.iter().all(|letter| !self.stays(letter))
+    }
+
+    fn stays(&self, letter: &Letter) -> bool {
+        matches!(self.way(letter.queue), Way::Blocked(_)) || self.is_truncated(letter)
+    }
+
+    /// Whether a letter is not whole, where that matters.
+    fn is_truncated(&self, letter: &Letter) -> bool {
+        letter.truncated && matches!(self.change, Change::Redrive(_))
+    }
+
     pub(super) fn json(&self) -> Value {
         let mut value = self.seen.facts();
         let group = |row: &Row| {
@@ -271,6 +309,8 @@ impl Dry {
             group
         };
         value["groups"] = self.seen.rows().iter().map(group).collect();
+        let staying = self.seen.letters.iter().filter(|letter| self.stays(letter)).count();
+        value["would_stay"] = staying.into();
         value["dry_run"] = true.into();
         value
     }
@@ -281,7 +321,7 @@ impl fmt::Display for Dry {
         let rows = self.seen.rows();
         let verb = self.change.done();
         if rows.is_empty() {
-            write!(f, "No dead letters: nothing would be {verb}.")?;
+            write!(f, "{}: nothing would be {verb}.", self.seen.nothing())?;
             return self.seen.notes(f);
         }
         let cells = rows.iter().map(|row| {
@@ -297,8 +337,7 @@ impl fmt::Display for Dry {
         });
         let header = ["queue", "reason", "letters", "oldest", "would go to"];
         writeln!(f, "{}\n", table(header, &[2, 3], 1, cells.collect()))?;
-        let stay = |queue| matches!(self.way(queue), Way::Blocked(_));
-        let staying = self.seen.letters.iter().filter(|letter| stay(letter.queue)).count();
+        let staying = self.seen.letters.iter().filter(|letter| self.stays(letter)).count();
         let going = self.seen.letters.len() - staying;
         if going > 0 {
             writeln!(
@@ -315,7 +354,19 @@ impl fmt::Display for Dry {
             if let Way::Blocked(reason) = way
                 && rows.iter().any(|row| row.queue == *queue)
             {
-                write!(f, "\n{} would stay: {reason}.", queue.short_name())?;
+                write!(f, "\n{} would stay: {}.", queue.short_name(), printable(reason))?;
+            }
+        }
+        for queue in DeadLetterQueue::ALL {
+            let cut_short = |letter: &&Letter| letter.queue == queue && self.is_truncated(letter);
+            let count = self.seen.letters.iter().filter(cut_short).count();
+            if count > 0 {
+                write!(
+                    f,
+                    "\n{}: {} would stay: {TRUNCATED}.",
+                    queue.short_name(),
+                    letters(count)
+                )?;
             }
         }
         self.seen.notes(f)
@@ -411,15 +462,24 @@ impl fmt::Display for Done {
             .iter()
             .any(|(_, _, outcome)| outcome.cut && outcome.problems.is_empty())
         {
-            write!(f, "\nThere are more: --limit ended it here.")?;
-        }
-        for (queue, _, outcome) in self.outcomes.iter().filter(|(_, _, outcome)| outcome.newer > 0) {
-            let newer = letters(outcome.newer as usize);
             write!(
                 f,
-                "\n{}: {newer} left alone, sent after this began.",
-                queue.short_name()
+                "\nThere may be more: it ended here, at --limit or because the letters that stay came round again."
             )?;
+        }
+        let handed = |(_, way, outcome): &&(DeadLetterQueue, Way, Outcome)| {
+            matches!(way, Way::Function(_)) && self.change != Change::Discard && outcome.done > 0
+        };
+        for (queue, _, outcome) in self.outcomes.iter().filter(handed) {
+            write!(
+                f,
+                "\n{}: {} handed to Lambda, which calls the function; an event that fails again comes back here.",
+                queue.short_name(),
+                letters(outcome.done as usize)
+            )?;
+        }
+        for (queue, _, outcome) in self.outcomes.iter().filter(|(_, _, outcome)| outcome.newer > 0) {
+            newcomers(f, *queue, outcome.newer)?;
         }
         for queue in &self.missing {
             write!(
@@ -440,6 +500,16 @@ impl Change {
             Self::Discard => "deleted",
         }
     }
+}
+
+/// Tells of letters that a change leaves alone.
+fn newcomers(f: &mut fmt::Formatter<'_>, queue: DeadLetterQueue, newer: u64) -> fmt::Result {
+    write!(
+        f,
+        "\n{}: {} left alone, sent after this began, by this machine's clock.",
+        queue.short_name(),
+        letters(newer as usize)
+    )
 }
 
 fn goes_to(way: &Way, environment: &str) -> Option<String> {
@@ -518,18 +588,24 @@ fn shorten<const N: usize>(header: &[&str; N], flexible: usize, rows: &mut [[Str
     }
 }
 
-/// A text on one line, without characters that steer a terminal.
-fn printable(text: &str) -> String {
+/// A text on one line, without characters that steer a terminal, turn the writing round or cannot be seen.
+pub(super) fn printable(text: &str) -> String {
     let mut printable = String::new();
     for character in text.chars() {
         match character {
             '\n' | '\r' | '\t' => printable.push(' '),
             control if control.is_control() => printable.extend(control.escape_unicode()),
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                printable.extend(character.escape_unicode());
+            }
             plain => printable.push(plain),
         }
     }
     printable
 }
+
+/// To this depth JSON is indented. Deeper, it is for no reader, and the blanks would grow with the square of its length.
+const DEEPEST: usize = 32;
 
 /// JSON with a line for each of its parts, every number and text as it stands; anything else as it is.
 fn indented(text: &str) -> String {
@@ -560,6 +636,9 @@ fn indented(text: &str) -> String {
                     indented.push(end);
                 } else {
                     depth += 1;
+                    if depth > DEEPEST {
+                        return text.to_owned();
+                    }
                     new_line(&mut indented, depth);
                 }
             }
@@ -624,6 +703,15 @@ mod tests {
     }
 
     #[test]
+    fn json_that_is_nested_too_deeply_to_be_read_is_as_it_is() {
+        let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(indented(&nested(DEEPEST)).lines().count(), 2 * DEEPEST + 1);
+        for depth in [DEEPEST + 1, 100_000] {
+            assert_eq!(indented(&nested(depth)), nested(depth));
+        }
+    }
+
+    #[test]
     fn an_age_is_told_to_two_units() {
         let told = |seconds| age(Some(Duration::from_secs(seconds)));
         assert_eq!(
@@ -649,6 +737,9 @@ mod tests {
     #[test]
     fn what_would_steer_a_terminal_is_escaped() {
         assert_eq!(printable("a\u{1b}[2Jb\nc é"), "a\\u{1b}[2Jb c é");
+        let unseen = "\u{200b}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}";
+        let escaped = r"\u{200b}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}";
+        assert_eq!(printable(unseen), escaped);
     }
 
     #[test]
