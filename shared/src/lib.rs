@@ -1,8 +1,8 @@
 //! What more than one collector needs.
 //!
 //! What a record, a change, a message and an event is, is pure: it knows nothing of how records are fetched, queued or
-//! stored. [`vendor`], [`queue`] and [`table`] own an outside service each: a trait that says what the collectors need
-//! of it, and the one module that knows its protocol.
+//! stored. [`vendor`], [`queue`], [`table`] and [`state`] own an outside service each: a trait that says what the collectors
+//! need of it, and the one module that knows its protocol.
 
 pub mod change;
 pub mod clock;
@@ -17,10 +17,12 @@ pub mod lambda;
 pub mod message;
 pub mod number;
 pub mod queue;
+pub mod quota;
 pub mod record;
 pub mod reserved_words;
 pub mod run;
 pub mod secret;
+pub mod state;
 pub mod sync;
 pub mod table;
 pub mod tally;

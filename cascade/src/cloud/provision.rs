@@ -27,6 +27,8 @@ pub struct Provisioned {
     pub salesperson_table: String,
     /// `sale-${Environment}`
     pub sale_table: String,
+    /// `sync-${Environment}`
+    pub state_table: String,
     /// `employee-queue-${Environment}`
     pub employee_queue_url: String,
     /// `employee-workload-dead-letter-queue-${Environment}`
@@ -64,6 +66,9 @@ impl Cloud {
                 .create(name("salesperson"), &["employee_id", "branch_id"])
                 .await?,
             sale_table: tables.create(name("sale"), &["sale_id", "employee_id"]).await?,
+            state_table: tables
+                .create_without_stream(name("sync"), shared::state::dynamodb::ID)
+                .await?,
             employee_queue_url: queues
                 .work(name("employee-queue"), &employee_dead_letter_queue_url)
                 .await?,
@@ -89,24 +94,38 @@ fn failure(what: &str) -> impl FnOnce(Box<dyn Error + Send + Sync>) -> CloudErro
 struct Tables(aws_sdk_dynamodb::Client);
 
 impl Tables {
-    /// A table with those keys, all text: the partition key first, then the sort key if there is one.
+    /// A table with those keys, all text: the partition key first, then the sort key if there is one. What is written to
+    /// it goes into a stream.
     async fn create(&self, name: String, keys: &[&str]) -> Result<String, CloudError> {
-        self.try_create(&name, keys).await.map_err(failure(&name))?;
+        let stream = StreamSpecification::builder()
+            .stream_enabled(true)
+            .stream_view_type(StreamViewType::NewImage)
+            .build()
+            .map_err(|error| failure(&name)(error.into()))?;
+        self.try_create(&name, keys, Some(stream))
+            .await
+            .map_err(failure(&name))?;
         Ok(name)
     }
 
-    async fn try_create(&self, name: &str, keys: &[&str]) -> Result<(), Box<dyn Error + Send + Sync>> {
+    /// A table whose writes concern nobody downstream.
+    async fn create_without_stream(&self, name: String, key: &str) -> Result<String, CloudError> {
+        self.try_create(&name, &[key], None).await.map_err(failure(&name))?;
+        Ok(name)
+    }
+
+    async fn try_create(
+        &self,
+        name: &str,
+        keys: &[&str],
+        stream: Option<StreamSpecification>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
         let mut create = self
             .0
             .create_table()
             .table_name(name)
             .billing_mode(BillingMode::PayPerRequest)
-            .stream_specification(
-                StreamSpecification::builder()
-                    .stream_enabled(true)
-                    .stream_view_type(StreamViewType::NewImage)
-                    .build()?,
-            );
+            .set_stream_specification(stream);
         for (key, kind) in keys.iter().zip([KeyType::Hash, KeyType::Range]) {
             let definition = AttributeDefinition::builder().attribute_name(*key);
             create = create

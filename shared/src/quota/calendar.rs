@@ -1,0 +1,353 @@
+//! The calendar of a quota that many processes share: how many requests are promised in each half second.
+//!
+//! A promise is for one slot and is lost with it. Any [`WINDOW_SLOTS`] slots in a row hold no more promises than the quota,
+//! and so no 60 seconds of the vendor's hold more requests, as long as the clocks of all who promise, and the ways of
+//! their requests to the vendor, differ by no more than [`SKEW`]. `docs/QUOTA.md` has the proof.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use time::UtcDateTime;
+
+/// The length of a slot.
+pub const SLOT: Duration = Duration::from_millis(500);
+
+/// The vendor's window (the contract's section 1).
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// By how much clocks, and the ways of requests to the vendor, may differ.
+pub const SKEW: Duration = Duration::from_secs(1);
+
+/// How many slots in a row can reach into one window of the vendor's: a request of a slot arrives up to a slot's length
+/// and up to the skew after the slot's beginning.
+pub const WINDOW_SLOTS: u64 = ((MINUTE.as_millis() + SLOT.as_millis() + SKEW.as_millis()) / SLOT.as_millis()) as u64;
+
+/// [`WINDOW_SLOTS`] as a time: how long a promise counts.
+pub const WINDOW: Duration = Duration::from_millis(WINDOW_SLOTS * SLOT.as_millis() as u64);
+
+/// How many slots a second has.
+const SLOTS_A_SECOND: u64 = 1000 / SLOT.as_millis() as u64;
+
+/// How long promises are kept that count no more: longer than a clock that is behind can ask for.
+const KEPT_SLOTS: u64 = WINDOW_SLOTS + 4 * SLOTS_A_SECOND;
+
+/// The share of the quota that background work is given at the least while live work could use all of it, and that is left
+/// free for live work while there is none: one in this many.
+const FLOOR: u32 = 10;
+
+/// The number of a slot: half seconds since 1970.
+pub type Slot = u64;
+
+/// The slot that `time` lies in.
+pub fn slot_of(time: UtcDateTime) -> Slot {
+    let slots = time.unix_timestamp_nanos() / i128::try_from(SLOT.as_nanos()).unwrap_or(1);
+    Slot::try_from(slots).unwrap_or(0)
+}
+
+/// When a slot begins.
+pub fn start_of(slot: Slot) -> UtcDateTime {
+    let length = i128::try_from(SLOT.as_nanos()).unwrap_or(1);
+    UtcDateTime::from_unix_timestamp_nanos(i128::from(slot) * length).unwrap_or(UtcDateTime::MAX)
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// An hourly run, or a direct call.
+    #[default]
+    Live,
+    /// A backfill or a redrive: it takes what live work leaves, and a floor keeps it from starving.
+    Background,
+}
+
+/// How many requests may be promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// In any window of the vendor's.
+    pub per_window: NonZeroU32,
+    /// In any second of the calendar's, for a vendor that dislikes bursts.
+    pub per_second: Option<NonZeroU32>,
+}
+
+impl Limits {
+    /// What background work is given at the least, and live work finds free at the least.
+    fn floor(self) -> u32 {
+        (self.per_window.get() / FLOOR).max(1)
+    }
+}
+
+/// The promises of one slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promised {
+    /// To live work.
+    pub live: u32,
+    /// To background work.
+    pub background: u32,
+    /// To nobody here: the vendor says that others have used them.
+    pub foreign: u32,
+}
+
+impl Promised {
+    fn all(self) -> u32 {
+        self.live.saturating_add(self.background).saturating_add(self.foreign)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.live = self.live.saturating_add(other.live);
+        self.background = self.background.saturating_add(other.background);
+        self.foreign = self.foreign.saturating_add(other.foreign);
+    }
+}
+
+/// The calendar.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calendar {
+    #[serde(default)]
+    promises: Promises,
+    /// Milliseconds since 1970 until when the vendor takes no request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    closed_until: Option<u64>,
+    /// The slot until which live work waits for places that background work has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    live_waits_until: Option<Slot>,
+    /// The slot until which background work waits for places that live work has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    background_waits_until: Option<Slot>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Promises(BTreeMap<Slot, Promised>);
+
+impl Calendar {
+    /// Forgets what counts no more at `now`.
+    pub fn forget_before(&mut self, now: Slot) {
+        self.promises.0 = self.promises.0.split_off(&now.saturating_sub(KEPT_SLOTS));
+        let in_milliseconds = start_of(now).unix_timestamp_nanos() / 1_000_000;
+        self.closed_until = self.closed_until.filter(|until| i128::from(*until) > in_milliseconds);
+        self.live_waits_until = self.live_waits_until.filter(|until| *until > now);
+        self.background_waits_until = self.background_waits_until.filter(|until| *until > now);
+    }
+
+    /// Promises up to `wanted` requests of a class in the earliest slots from `from` to `until`, that one excluded. Answers
+    /// how many in which.
+    pub fn promise(
+        &mut self,
+        class: Class,
+        wanted: u32,
+        slots: std::ops::Range<Slot>,
+        limits: Limits,
+    ) -> Vec<(Slot, u32)> {
+        let mut promised = Vec::new();
+        let mut left = wanted;
+        for slot in slots {
+            if left == 0 {
+                break;
+            }
+            let count = self.room(class, slot, limits).min(left);
+            if count > 0 {
+                self.book(slot, class, count);
+                promised.push((slot, count));
+                left -= count;
+            }
+        }
+        promised
+    }
+
+    /// Notes requests in a slot, whether or not there is room: they have been promised, or made, already.
+    pub fn book(&mut self, slot: Slot, class: Class, count: u32) {
+        let promised = match class {
+            Class::Live => Promised {
+                live: count,
+                ..Promised::default()
+            },
+            Class::Background => Promised {
+                background: count,
+                ..Promised::default()
+            },
+        };
+        self.promises.0.entry(slot).or_default().add(promised);
+    }
+
+    /// The earliest slot from `from` on in which a request of a class could be promised.
+    pub fn earliest(&self, class: Class, from: Slot, limits: Limits) -> Slot {
+        // Once everything promised so far counts no more, there is room.
+        let last = self
+            .promises
+            .0
+            .last_key_value()
+            .map_or(from, |(slot, _)| slot + WINDOW_SLOTS);
+        let mut slot = from;
+        while slot <= last && self.room(class, slot, limits) == 0 {
+            slot += 1;
+        }
+        slot
+    }
+
+    /// How many more requests of a class can be promised in a slot: as many as each window that the slot lies in has room
+    /// for.
+    fn room(&self, class: Class, slot: Slot, limits: Limits) -> u32 {
+        let reach = slot.saturating_sub(WINDOW_SLOTS - 1)..slot + WINDOW_SLOTS;
+        let near: Vec<(Slot, Promised)> = self
+            .promises
+            .0
+            .range(reach)
+            .map(|(slot, promised)| (*slot, *promised))
+            .collect();
+        // Of the windows that hold the slot, one that ends with it or with a later promise holds the most.
+        let ends = std::iter::once(slot).chain(near.iter().map(|(end, _)| *end).filter(|end| *end > slot));
+        let mut room = u32::MAX;
+        for end in ends {
+            let mut sum = Promised::default();
+            near.iter()
+                .filter(|(at, _)| *at <= end && *at + WINDOW_SLOTS > end)
+                .for_each(|(_, promised)| sum.add(*promised));
+            room = room.min(self.room_in_window(class, slot, sum, limits));
+        }
+        if let Some(per_second) = limits.per_second {
+            let at = |slot: Slot| self.promises.0.get(&slot).map_or(0, |promised| promised.all());
+            let before = at(slot.saturating_sub(1));
+            let fullest = before.max(at(slot + 1)).saturating_add(at(slot));
+            room = room.min(per_second.get().saturating_sub(fullest));
+        }
+        room
+    }
+
+    fn room_in_window(&self, class: Class, slot: Slot, sum: Promised, limits: Limits) -> u32 {
+        let quota = limits.per_window.get();
+        let free = quota.saturating_sub(sum.all());
+        match class {
+            Class::Live if self.background_waits_until.is_some_and(|until| until > slot) => {
+                free.saturating_sub(limits.floor().saturating_sub(sum.background))
+            }
+            Class::Live => free,
+            Class::Background => {
+                let demand = if self.live_waits_until.is_some_and(|until| until > slot) {
+                    quota
+                } else {
+                    // What live work asks for next is about what it asked for last.
+                    sum.live.saturating_add(limits.floor())
+                };
+                let share = quota.saturating_sub(demand).max(limits.floor());
+                free.min(share.saturating_sub(sum.background))
+            }
+        }
+    }
+
+    /// Notes that a class waits for places that the other one has, for a window's time. Answers whether that is news.
+    pub fn wait_for_places(&mut self, class: Class, now: Slot) -> bool {
+        let others = |promised: &Promised| match class {
+            Class::Live => promised.background > 0,
+            Class::Background => promised.live > 0,
+        };
+        let waits_until = match class {
+            Class::Live => &mut self.live_waits_until,
+            Class::Background => &mut self.background_waits_until,
+        };
+        // Written anew when half of it is over, so that those who wait on write it only now and then.
+        let is_noted = waits_until.is_some_and(|until| until > now + WINDOW_SLOTS / 2);
+        if is_noted || !self.promises.0.values().any(others) {
+            return false;
+        }
+        *waits_until = Some(now + WINDOW_SLOTS);
+        true
+    }
+
+    /// Closes the quota until `until`, as a 429 asks of everybody. Answers whether that is news.
+    pub fn close_until(&mut self, until: UtcDateTime) -> bool {
+        // Rounded up: opened too early, it would be closed again.
+        let until = u64::try_from(until.unix_timestamp_nanos().div_euclid(1_000_000) + 1).unwrap_or(0);
+        let is_later = self.closed_until.is_none_or(|closed| closed < until);
+        if is_later {
+            self.closed_until = Some(until);
+        }
+        is_later
+    }
+
+    /// When the vendor takes requests again, if it takes none at `now`.
+    pub fn closed_until(&self, now: UtcDateTime) -> Option<UtcDateTime> {
+        let nanoseconds = i128::from(self.closed_until?) * 1_000_000;
+        UtcDateTime::from_unix_timestamp_nanos(nanoseconds)
+            .ok()
+            .filter(|until| *until > now)
+    }
+
+    /// Notes what the vendor says is left: `remaining` requests until `reset` from `now`. Where fewer are left than the
+    /// calendar knows of, others have used the rest. Answers whether that is news.
+    pub fn correct(&mut self, remaining: u32, reset: Duration, now: Slot, limits: Limits) -> bool {
+        let mut sum = Promised::default();
+        self.promises
+            .0
+            .range(now.saturating_sub(WINDOW_SLOTS - 1)..)
+            .for_each(|(_, promised)| sum.add(*promised));
+        let known = limits.per_window.get().saturating_sub(sum.all());
+        let foreign = known.saturating_sub(remaining);
+        if foreign == 0 {
+            return false;
+        }
+        // As old as makes it end with the vendor's reset, or new, where that is far.
+        let slots = u64::try_from(reset.as_millis().div_ceil(SLOT.as_millis())).unwrap_or(WINDOW_SLOTS);
+        let slot = now - (WINDOW_SLOTS - 1).saturating_sub(slots).min(now);
+        let promised = Promised {
+            foreign,
+            ..Promised::default()
+        };
+        self.promises.0.entry(slot).or_default().add(promised);
+        true
+    }
+}
+
+/// As text, each slot as the gap to the one before it, its live promises, and, where there are any, those to background
+/// work and those that others have used: `3590445600:20 4:10+2 123:20`. That is short (the table bills each KB), and can
+/// be read.
+impl Serialize for Promises {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::new();
+        let mut before = 0;
+        for (slot, promised) in &self.0 {
+            let separator = if text.is_empty() { "" } else { " " };
+            let Promised {
+                live,
+                background,
+                foreign,
+            } = promised;
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{separator}{}:{live}", slot - before);
+            if *background > 0 || *foreign > 0 {
+                let _ = write!(text, "+{background}");
+            }
+            if *foreign > 0 {
+                let _ = write!(text, "+{foreign}");
+            }
+            before = *slot;
+        }
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Promises {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read = |entry: &str, before: Slot| -> Option<(Slot, Promised)> {
+            let (gap, counts) = entry.split_once(':')?;
+            let mut counts = counts.splitn(3, '+').map(|count| count.parse::<u32>().ok());
+            let promised = Promised {
+                live: counts.next()??,
+                background: counts.next().unwrap_or(Some(0))?,
+                foreign: counts.next().unwrap_or(Some(0))?,
+            };
+            Some((before.checked_add(gap.parse().ok()?)?, promised))
+        };
+        let mut promises = BTreeMap::new();
+        let mut before = 0;
+        for entry in text.split_ascii_whitespace() {
+            let (slot, promised) =
+                read(entry, before).ok_or_else(|| de::Error::custom(format!("{entry:?} is no promise")))?;
+            promises.insert(slot, promised);
+            before = slot;
+        }
+        Ok(Self(promises))
+    }
+}

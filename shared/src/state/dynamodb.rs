@@ -1,0 +1,216 @@
+//! The state table on DynamoDB.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use serde_json::{Map, Number, Value};
+use time::UtcDateTime;
+
+use super::{Entry, StateError, StateTable, Swapped};
+
+/// The partition key.
+pub const ID: &str = "id";
+
+/// The attribute by which DynamoDB's time to live removes an entry, in seconds since 1970.
+pub const EXPIRES_AT: &str = "expires_at";
+
+const VERSION: &str = "version";
+
+/// How often a request is tried in all, and how long one try may take. Whoever asks goes on without the table sooner
+/// rather than later.
+const TRIES: u32 = 3;
+const TRY: Duration = Duration::from_secs(2);
+const CONNECT: Duration = Duration::from_secs(1);
+
+type Item = HashMap<String, AttributeValue>;
+
+/// The state table on DynamoDB.
+pub struct DynamoState {
+    client: Client,
+    table: String,
+}
+
+impl DynamoState {
+    /// The table `table`.
+    pub fn new(aws: &SdkConfig, table: String) -> Self {
+        let config = aws_sdk_dynamodb::config::Builder::from(aws)
+            .retry_config(RetryConfig::standard().with_max_attempts(TRIES))
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT)
+                    .operation_attempt_timeout(TRY)
+                    .build(),
+            )
+            .build();
+        Self {
+            client: Client::from_conf(config),
+            table,
+        }
+    }
+}
+
+#[async_trait]
+impl StateTable for DynamoState {
+    async fn read(&self, id: &str) -> Result<Option<Entry>, StateError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(ID, AttributeValue::S(id.to_owned()))
+            // An old reading would cost a conflict, or a request that was made already.
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| failed("be read", error))?;
+        Ok(answer.item.map(entry))
+    }
+
+    async fn swap(&self, id: &str, seen: Option<u64>, entry: &Entry) -> Result<Swapped, StateError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item(id, entry)))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let put = match seen {
+            None => put
+                .condition_expression("attribute_not_exists(#id)")
+                .expression_attribute_names("#id", ID),
+            Some(version) => put
+                .condition_expression("#version = :seen")
+                .expression_attribute_names("#version", VERSION)
+                .expression_attribute_values(":seen", AttributeValue::N(version.to_string())),
+        };
+        match put.send().await {
+            Ok(_) => Ok(Swapped::Done),
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
+                let current = match error.into_err() {
+                    PutItemError::ConditionalCheckFailedException(failed) => failed.item,
+                    _ => None,
+                };
+                let current = match current {
+                    Some(item) => Some(self::entry(item)),
+                    // Whoever emulates DynamoDB may not send the item along.
+                    None => self.read(id).await?,
+                };
+                if current.as_ref() == Some(entry) {
+                    return Ok(Swapped::Done);
+                }
+                Ok(Swapped::Conflict(current))
+            }
+            Err(error) => Err(failed("be written", error)),
+        }
+    }
+}
+
+fn failed<E, R>(action: &'static str, error: SdkError<E, R>) -> StateError
+where
+    E: std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    StateError {
+        action,
+        source: error.into(),
+    }
+}
+
+fn item(id: &str, entry: &Entry) -> Item {
+    let number = |number: i128| AttributeValue::N(number.to_string());
+    let mut item: Item = entry
+        .body
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), attribute(value)?)))
+        .collect();
+    item.insert(ID.to_owned(), AttributeValue::S(id.to_owned()));
+    item.insert(VERSION.to_owned(), number(entry.version.into()));
+    if let Some(time) = entry.expires_at {
+        item.insert(EXPIRES_AT.to_owned(), number(time.unix_timestamp().into()));
+    }
+    item
+}
+
+/// The entry of an item. What is no part of an entry, somebody else has put there: it is left out.
+fn entry(mut item: Item) -> Entry {
+    item.remove(ID);
+    let mut whole = |name: &str| {
+        item.remove(name)
+            .and_then(|value| value.as_n().ok()?.parse::<i64>().ok())
+    };
+    let version = whole(VERSION).and_then(|version| version.try_into().ok()).unwrap_or(0);
+    let expires_at = whole(EXPIRES_AT).and_then(|seconds| UtcDateTime::from_unix_timestamp(seconds).ok());
+    Entry {
+        version,
+        body: item
+            .into_iter()
+            .filter_map(|(name, attribute)| Some((name, value(attribute)?)))
+            .collect(),
+        expires_at,
+    }
+}
+
+/// `None` for null, which an entry leaves out.
+fn attribute(value: &Value) -> Option<AttributeValue> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Bool(flag) => AttributeValue::Bool(*flag),
+        Value::Number(number) => AttributeValue::N(number.to_string()),
+        Value::String(text) => AttributeValue::S(text.clone()),
+        Value::Array(elements) => AttributeValue::L(elements.iter().filter_map(attribute).collect()),
+        Value::Object(members) => AttributeValue::M(
+            members
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), attribute(value)?)))
+                .collect(),
+        ),
+    })
+}
+
+/// `None` for what no entry holds.
+fn value(attribute: AttributeValue) -> Option<Value> {
+    Some(match attribute {
+        AttributeValue::Bool(flag) => flag.into(),
+        AttributeValue::N(number) => Value::Number(number.parse::<Number>().ok()?),
+        AttributeValue::S(text) => text.into(),
+        AttributeValue::L(elements) => elements.into_iter().filter_map(value).collect(),
+        AttributeValue::M(members) => Value::Object(
+            members
+                .into_iter()
+                .filter_map(|(name, attribute)| Some((name, value(attribute)?)))
+                .collect::<Map<_, _>>(),
+        ),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use time::macros::utc_datetime;
+
+    #[test]
+    fn an_entry_comes_back_from_its_item_as_it_was() {
+        let body = json!({"run_id": "2026-11-21T01:00:00Z", "from": 3_590_445_600_u64, "ids": ["1", "2"], "all": true,
+            "claim": {"by": "x", "until": 7}});
+        let entry_written = Entry::after(None, &body, Some(utc_datetime!(2026-12-05 01:00:00.5))).unwrap();
+        let item = item("sales/1235", &entry_written);
+        assert_eq!(item[ID], AttributeValue::S("sales/1235".to_owned()));
+        assert_eq!(item[EXPIRES_AT], AttributeValue::N("1796432400".to_owned()));
+        assert_eq!(entry(item), entry_written);
+    }
+
+    #[test]
+    fn what_is_null_is_left_out() {
+        let entry = Entry::after(None, &json!({"etag": null}), None).unwrap();
+        let item = item("a", &entry);
+        assert_eq!(item.len(), 2, "{item:?}");
+    }
+}
