@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
 use shared::entity::Entity;
 use shared::event::{BranchCall, Event};
@@ -17,7 +18,7 @@ use shared::run::{RunId, last_modified};
 use shared::sync::{reject_unnamed, sync};
 use shared::table::Table;
 use shared::vendor::answer::{Shape, distinct, records};
-use shared::vendor::{Query, Vendor};
+use shared::vendor::{Answer, Query, Vendor};
 use shared::work::WorkError;
 use tracing::{Instrument, error, error_span, warn};
 
@@ -49,11 +50,38 @@ pub struct BranchCollector {
     pub table: Arc<dyn Table>,
     /// Where their ids are sent.
     pub employee_queue: Arc<dyn Outbox>,
+    /// What is remembered of each branch's name.
+    pub checkpoints: Checkpoints,
+}
+
+/// Which branches are collected.
+#[derive(Default)]
+struct Order {
+    /// By name; none means all of them.
+    names: Vec<String>,
+    /// The run they are collected for; without one they are collected whatever was done before.
+    run_id: Option<RunId>,
+    thoroughness: Thoroughness,
+}
+
+impl From<BranchCall> for Order {
+    fn from(call: BranchCall) -> Self {
+        Self {
+            names: call.branches,
+            run_id: call.run_id,
+            thoroughness: Thoroughness::of(call.force, call.verify),
+        }
+    }
 }
 
 impl BranchCollector {
-    /// Collects branches by name, or all of them. Where one fails the others go on.
-    async fn collect(&self, mut names: Vec<String>, invocation: &Invocation) -> Result<(), InvocationError> {
+    /// Collects branches. Where one fails the others go on.
+    async fn collect(&self, order: Order, invocation: &Invocation) -> Result<(), InvocationError> {
+        let Order {
+            mut names,
+            run_id,
+            thoroughness,
+        } = order;
         let is_run = names.is_empty();
         if is_run {
             names = DEFAULT_BRANCHES.map(str::to_owned).into();
@@ -64,7 +92,13 @@ impl BranchCollector {
         let sent = Mutex::new(HashSet::new());
         let work: Vec<_> = names
             .into_iter()
-            .map(|name| self.collect_branch(name, &sent, invocation))
+            .map(|name| {
+                let task = Task {
+                    thoroughness,
+                    ..Task::new(Query::Branch(name.clone()), run_id)
+                };
+                self.collect_branch(name, task, &sent, invocation)
+            })
             .collect();
         let results: Vec<_> = futures::stream::iter(work)
             .buffer_unordered(BRANCHES_AT_ONCE)
@@ -84,12 +118,13 @@ impl BranchCollector {
     async fn collect_branch(
         &self,
         name: String,
+        task: Task,
         sent: &Mutex<HashSet<Id>>,
         invocation: &Invocation,
     ) -> Result<(), String> {
         let span = error_span!("branch", branch_name = name);
         async {
-            let work = self.sync_branch(&name, sent, invocation);
+            let work = self.visit_branch(&task, sent, invocation);
             let result = invocation
                 .within_time(work)
                 .await
@@ -103,16 +138,62 @@ impl BranchCollector {
         .await
     }
 
-    async fn sync_branch(
+    async fn visit_branch(
         &self,
-        name: &str,
+        task: &Task,
         sent: &Mutex<HashSet<Id>>,
         invocation: &Invocation,
     ) -> Result<(), WorkError> {
-        let answer = self
+        let Some(mut visit) = self.checkpoints.begin(task, invocation).await? else {
+            return Ok(());
+        };
+        let result = self.sync_branch(&mut visit, task, sent, invocation).await;
+        visit.end(result, invocation).await
+    }
+
+    async fn sync_branch(
+        &self,
+        visit: &mut Visit<'_>,
+        task: &Task,
+        sent: &Mutex<HashSet<Id>>,
+        invocation: &Invocation,
+    ) -> Result<Effects, WorkError> {
+        let fetched = self
             .vendor
-            .fetch(&Query::Branch(name.to_owned()), invocation, invocation.work_until)
+            .fetch(&visit.question(), invocation, invocation.work_until)
             .await?;
+        let effects = match visit.find(fetched) {
+            Finding::Known { effects, .. } => {
+                invocation.tally.count(|counts| counts.unchanged += effects.records);
+                effects
+            }
+            Finding::New(answer) => self.write_branches(&answer, invocation).await?,
+        };
+
+        // Two names can lead to one branch; its employees are asked for once. An id is taken before its message is sent,
+        // so that another name cannot send it meanwhile; if the sending fails, the invocation does.
+        let new: Vec<_> = {
+            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            let ids = effects.sent_on.iter().cloned();
+            ids.filter(|id| sent.insert(id.clone())).collect()
+        };
+        let message = |id: &Id| {
+            let message = EmployeeMessage {
+                branch_id: id.clone(),
+                run_id: Some(invocation.run_id),
+                verify: task.thoroughness == Thoroughness::Verify,
+                background: false,
+            };
+            message.to_body()
+        };
+        self.employee_queue
+            .send(new.iter().map(message).collect(), Duration::ZERO)
+            .await?;
+        invocation.tally.count(|counts| counts.enqueued += new.len() as u64);
+        Ok(effects)
+    }
+
+    async fn write_branches(&self, answer: &Answer, invocation: &Invocation) -> Result<Effects, WorkError> {
         let (sketches, unnamed) = distinct(Entity::Branch, records(&answer.pages, Shape::List)?, None);
         if sketches.is_empty() && unnamed.is_empty() {
             warn!("the vendor knows no branch of this name");
@@ -120,8 +201,8 @@ impl BranchCollector {
         unnamed
             .iter()
             .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
-        let ids: Vec<_> = sketches.iter().map(|sketch| sketch.id.clone()).collect();
-        sync(
+        let sent_on: Vec<_> = sketches.iter().map(|sketch| sketch.id.clone()).collect();
+        let synced = sync(
             &*self.table,
             sketches,
             None,
@@ -130,32 +211,22 @@ impl BranchCollector {
             &invocation.tally,
         )
         .await?;
-
-        // Two names can lead to one branch; its employees are asked for once. An id is taken before its message is sent,
-        // so that another name cannot send it meanwhile; if the sending fails, the invocation does.
-        let new: Vec<_> = {
-            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            ids.into_iter().filter(|id| sent.insert(id.clone())).collect()
-        };
-        let message = |id: &Id| {
-            let message = EmployeeMessage {
-                branch_id: id.clone(),
-                run_id: Some(invocation.run_id),
-            };
-            message.to_body()
-        };
-        self.employee_queue
-            .send(new.iter().map(message).collect(), Duration::ZERO)
-            .await?;
-        invocation.tally.count(|counts| counts.enqueued += new.len() as u64);
-        Ok(())
+        Ok(Effects {
+            records: sent_on.len() as u64,
+            skipped: 0,
+            sent_on,
+            is_whole: unnamed.is_empty() && synced.is_whole(),
+        })
     }
 
     /// Does what one record of the dead-letter queue asks for: its body is an event.
     async fn redo(&self, message: &Message, invocation: &Invocation) -> Result<(), InvocationError> {
-        let (names, run_id) = match Event::<BranchCall>::from_json(&message.body)? {
-            Event::Schedule { run_id } => (Vec::new(), run_id),
-            Event::Direct(call) => (call.branches, call.run_id),
+        let order = match Event::<BranchCall>::from_json(&message.body)? {
+            Event::Schedule { run_id } => Order {
+                run_id,
+                ..Order::default()
+            },
+            Event::Direct(call) => call.into(),
             Event::Records(messages) => {
                 // An event of records whose invocation failed as a whole holds events, too.
                 let mut result = Ok(());
@@ -167,13 +238,14 @@ impl BranchCollector {
         };
         // Counted with the invocation, but of the run that the event belongs to.
         let redone = Invocation {
-            run_id: run_id.unwrap_or(invocation.run_id),
+            run_id: order.run_id.unwrap_or(invocation.run_id),
+            scheduled: order.run_id,
             work_until: invocation.work_until,
             stop: invocation.stop.clone(),
             tally: Default::default(),
         };
         let span = error_span!("event", message_id = message.id, run_id = %redone.run_id);
-        let result = self.collect(names, &redone).instrument(span).await;
+        let result = self.collect(order, &redone).instrument(span).await;
         invocation.tally.count(|counts| *counts += redone.tally.counts());
         result
     }
@@ -190,11 +262,15 @@ impl Collector for BranchCollector {
     }
 
     async fn scheduled(&self, invocation: &Invocation) -> Result<(), InvocationError> {
-        self.collect(Vec::new(), invocation).await
+        let order = Order {
+            run_id: invocation.scheduled,
+            ..Order::default()
+        };
+        self.collect(order, invocation).await
     }
 
     async fn direct(&self, call: BranchCall, invocation: &Invocation) -> Result<(), InvocationError> {
-        self.collect(call.branches, invocation).await
+        self.collect(call.into(), invocation).await
     }
 
     async fn records(&self, messages: Vec<Message>, invocation: &Invocation) -> Vec<String> {

@@ -15,6 +15,7 @@ async fn main() -> ExitCode {
             table: Arc::new(parts.table(Entity::Branch)),
             employee_queue: Arc::new(parts.queue(queue_url)),
             vendor: parts.vendor,
+            checkpoints: parts.checkpoints,
         },
     )
     .await

@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use branches::{BranchCollector, DEFAULT_BRANCHES};
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
+use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Handled, handle};
 use shared::entity::Entity;
+use shared::jitter::Jitter;
 use shared::queue::memory::MemoryQueue;
 use shared::queue::{Outbox, QueueError};
 use shared::table::memory::MemoryTable;
@@ -53,6 +55,7 @@ impl World {
             vendor: vendor.clone(),
             table: table.clone(),
             employee_queue: employee_queue.clone(),
+            checkpoints: Checkpoints::new(None, clock.clone(), Jitter::seeded(1)),
         };
         Self {
             vendor,

@@ -12,6 +12,7 @@ use sales::lookback::Lookback;
 use salespersons::SalespersonCollector;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Collector, Handled, handle_in_view};
 use shared::entity::Entity;
@@ -168,6 +169,8 @@ pub async fn depth(sqs: &aws_sdk_sqs::Client, url: &str) -> Result<Depth, DepthE
 pub struct PipelineOptions {
     /// Whom the collectors ask. They share it, and with it the quota.
     pub vendor: Arc<dyn Vendor>,
+    /// What is remembered of each id.
+    pub checkpoints: Checkpoints,
     /// How far back a sale still counts as recent.
     pub lookback: Lookback,
     /// What time it is.
@@ -253,6 +256,7 @@ impl Pipeline {
                 vendor: options.vendor.clone(),
                 table: table(&places.branch_table, Entity::Branch),
                 employee_queue: queue(&places.employee_queue_url),
+                checkpoints: options.checkpoints.clone(),
             },
             salespersons: SalespersonCollector {
                 vendor: options.vendor.clone(),
@@ -261,6 +265,7 @@ impl Pipeline {
                 sale_queue: queue(&places.sale_queue_url),
                 poll_window: POLL_WINDOW,
                 jitter: options.jitter.clone(),
+                checkpoints: options.checkpoints.clone(),
             },
             sales: SaleCollector {
                 vendor: options.vendor.clone(),
@@ -269,6 +274,7 @@ impl Pipeline {
                 lookback: options.lookback,
                 poll_window: POLL_WINDOW,
                 jitter: options.jitter.clone(),
+                checkpoints: options.checkpoints,
             },
             sqs,
             places,

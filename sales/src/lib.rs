@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
 use shared::entity::Entity;
 use shared::event::SaleCall;
@@ -12,11 +13,12 @@ use shared::invocation::Invocation;
 use shared::jitter::Jitter;
 use shared::message::SaleMessage;
 use shared::queue::{Message, WorkQueue};
+use shared::quota::Class;
 use shared::run::{RunId, last_modified};
 use shared::sync::{reject, reject_unnamed, sync};
 use shared::table::Table;
-use shared::vendor::answer::{Shape, distinct, records};
-use shared::vendor::{Query, Vendor};
+use shared::vendor::answer::{Shape, Sketch, distinct, records};
+use shared::vendor::{Answer, Query, Vendor};
 use shared::work::{Desk, WorkError, Worker};
 use tokio::time::Instant;
 use tracing::{Instrument, error_span};
@@ -39,6 +41,8 @@ pub struct SaleCollector {
     pub poll_window: Duration,
     /// Randomness for the delays of messages that failed.
     pub jitter: Jitter,
+    /// What is remembered of each salesperson.
+    pub checkpoints: Checkpoints,
 }
 
 /// One salesperson's sales.
@@ -47,6 +51,18 @@ struct Order<'a> {
     /// Given to sales that are seen for the first time.
     branch_id: Option<&'a Id>,
     lookback: Lookback,
+    class: Class,
+    /// The run they are collected for; without one they are collected whatever was done before.
+    run_id: Option<RunId>,
+    thoroughness: Thoroughness,
+}
+
+/// The sales of an answer that are looked at.
+struct Looked<'a> {
+    recent: Vec<Sketch<'a>>,
+    skipped: u64,
+    /// How many cannot be stored: they have no usable id, or no time that can be right.
+    rejected: u64,
 }
 
 impl SaleCollector {
@@ -60,47 +76,113 @@ impl SaleCollector {
     }
 
     async fn collect(&self, order: Order<'_>, invocation: &Invocation, quota_until: Instant) -> Result<(), WorkError> {
-        let employee_id = order.employee_id;
-        let answer = self
-            .vendor
-            .fetch(&Query::Sales(employee_id.clone()), invocation, quota_until)
-            .await?;
+        let task = Task {
+            class: order.class,
+            // To verify is to compare all there is.
+            lookback: match order.thoroughness {
+                Thoroughness::Verify => None,
+                Thoroughness::Usual | Thoroughness::Force => order.lookback.duration(),
+            },
+            gives_branch: order.branch_id.is_some(),
+            thoroughness: order.thoroughness,
+            ..Task::new(Query::Sales(order.employee_id.clone()), order.run_id)
+        };
+        let Some(mut visit) = self.checkpoints.begin(&task, invocation).await? else {
+            return Ok(());
+        };
+        let result = self.visit(&mut visit, &order, &task, invocation, quota_until).await;
+        visit.end(result, invocation).await
+    }
+
+    async fn visit(
+        &self,
+        visit: &mut Visit<'_>,
+        order: &Order<'_>,
+        task: &Task,
+        invocation: &Invocation,
+        quota_until: Instant,
+    ) -> Result<Effects, WorkError> {
+        let lookback = Lookback::within(task.lookback);
+        let fetched = self.vendor.fetch(&visit.question(), invocation, quota_until).await?;
+        let finding = visit.find(fetched);
+        let effects = match &finding {
+            Finding::Known { answer: None, effects } => effects.clone(),
+            Finding::Known {
+                answer: Some(answer), ..
+            } => self.look_at(answer, order.employee_id, lookback, invocation)?.effects(),
+            Finding::New(answer) => {
+                let looked = self.look_at(answer, order.employee_id, lookback, invocation)?;
+                let mut effects = looked.effects();
+                let synced = sync(
+                    &*self.table,
+                    looked.recent,
+                    Some(order.employee_id),
+                    order.branch_id,
+                    &last_modified(answer.fetched_at),
+                    &invocation.tally,
+                )
+                .await?;
+                effects.is_whole &= synced.is_whole();
+                effects
+            }
+        };
+        invocation.tally.count(|counts| {
+            counts.skipped += effects.skipped;
+            if matches!(finding, Finding::Known { .. }) {
+                counts.unchanged += effects.records;
+            }
+        });
+        Ok(effects)
+    }
+
+    fn look_at<'a>(
+        &self,
+        answer: &'a Answer,
+        employee_id: &Id,
+        lookback: Lookback,
+        invocation: &Invocation,
+    ) -> Result<Looked<'a>, WorkError> {
         let shape = Shape::Under {
             id_name: "employee_id",
             id: employee_id,
             list: "sales",
         };
-        let (mut sketches, unnamed) = distinct(Entity::Sale, records(&answer.pages, shape)?, Some(employee_id));
+        let (mut recent, unnamed) = distinct(Entity::Sale, records(&answer.pages, shape)?, Some(employee_id));
         unnamed
             .iter()
             .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
-        sketches.retain(|sketch| {
-            match order
-                .lookback
-                .judge(sketch.head.transaction_timestamp, answer.fetched_at)
-            {
+        let (mut skipped, mut rejected) = (0, unnamed.len() as u64);
+        recent.retain(
+            |sketch| match lookback.judge(sketch.head.transaction_timestamp, answer.fetched_at) {
                 Ok(Recency::Recent) => true,
                 Ok(Recency::Old) => {
-                    invocation.tally.count(|counts| counts.skipped += 1);
+                    skipped += 1;
                     false
                 }
                 Err(rejection) => {
                     reject(sketch.id.as_str(), &rejection, &invocation.tally);
+                    rejected += 1;
                     false
                 }
-            }
-        });
-        let fetched_at = last_modified(answer.fetched_at);
-        sync(
-            &*self.table,
-            sketches,
-            Some(employee_id),
-            order.branch_id,
-            &fetched_at,
-            &invocation.tally,
-        )
-        .await?;
-        Ok(())
+            },
+        );
+        Ok(Looked {
+            recent,
+            skipped,
+            rejected,
+        })
+    }
+}
+
+impl Looked<'_> {
+    /// What has become of the answer once what is recent stands in the table.
+    fn effects(&self) -> Effects {
+        Effects {
+            records: self.recent.len() as u64,
+            skipped: self.skipped,
+            sent_on: Vec::new(),
+            is_whole: self.rejected == 0,
+        }
     }
 }
 
@@ -117,6 +199,9 @@ impl Worker for SaleCollector {
             } else {
                 self.lookback
             },
+            class: Class::of(message.background),
+            run_id: message.run_id,
+            thoroughness: Thoroughness::of(false, message.verify),
         };
         self.collect(order, invocation, quota_until).await
     }
@@ -153,6 +238,9 @@ impl Collector for SaleCollector {
                 Some(hours) => Lookback::hours(hours),
                 None => self.lookback,
             },
+            class: Class::Live,
+            run_id: call.run_id,
+            thoroughness: Thoroughness::of(call.force, call.verify),
         };
         let span = error_span!(
             "call",

@@ -30,6 +30,16 @@ impl Lookback {
         Self((hours > 0).then_some(hours))
     }
 
+    /// So far, to the hour; `None` means all sales.
+    pub fn within(duration: Option<Duration>) -> Self {
+        Self(duration.map(|duration| u32::try_from(duration.whole_hours()).unwrap_or(u32::MAX)))
+    }
+
+    /// How far; `None` for all sales.
+    pub fn duration(self) -> Option<Duration> {
+        self.0.map(|hours| Duration::hours(hours.into()))
+    }
+
     /// Judges a sale by its `transaction_timestamp`, in an answer fetched at `now`.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ async fn main() -> ExitCode {
             lookback,
             poll_window,
             vendor: parts.vendor,
+            checkpoints: parts.checkpoints,
             jitter: parts.jitter,
         },
     )

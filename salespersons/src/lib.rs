@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
 use shared::entity::Entity;
 use shared::event::SalespersonCall;
@@ -13,12 +14,13 @@ use shared::invocation::Invocation;
 use shared::jitter::Jitter;
 use shared::message::{EmployeeMessage, SaleMessage, WorkMessage};
 use shared::queue::{Message, Outbox, WorkQueue};
+use shared::quota::Class;
 use shared::record::Key;
 use shared::run::{RunId, last_modified};
-use shared::sync::{read_records, reject_unnamed, slices, write_changes};
+use shared::sync::{Synced, read_records, reject_unnamed, slices, write_changes};
 use shared::table::Table;
-use shared::vendor::answer::{Shape, Sketch, distinct, records};
-use shared::vendor::{Query, Vendor};
+use shared::vendor::answer::{Shape, Sketch, Unnamed, distinct, records};
+use shared::vendor::{Answer, Query, Vendor};
 use shared::work::{Desk, WorkError, Worker};
 use tokio::time::Instant;
 use tracing::{Instrument, error_span};
@@ -37,6 +39,16 @@ pub struct SalespersonCollector {
     pub poll_window: Duration,
     /// Randomness for the delays of messages that failed.
     pub jitter: Jitter,
+    /// What is remembered of each branch.
+    pub checkpoints: Checkpoints,
+}
+
+/// One branch's salespersons.
+struct Order<'a> {
+    branch_id: &'a Id,
+    /// The run that the messages sent on belong to.
+    run_id: RunId,
+    task: Task,
 }
 
 impl SalespersonCollector {
@@ -49,69 +61,125 @@ impl SalespersonCollector {
         }
     }
 
-    async fn collect(
+    async fn collect(&self, order: &Order<'_>, invocation: &Invocation, quota_until: Instant) -> Result<(), WorkError> {
+        let Some(mut visit) = self.checkpoints.begin(&order.task, invocation).await? else {
+            return Ok(());
+        };
+        let result = self.visit(&mut visit, order, invocation, quota_until).await;
+        visit.end(result, invocation).await
+    }
+
+    async fn visit(
         &self,
-        branch_id: &Id,
-        run_id: RunId,
+        visit: &mut Visit<'_>,
+        order: &Order<'_>,
         invocation: &Invocation,
         quota_until: Instant,
-    ) -> Result<(), WorkError> {
-        let answer = self
-            .vendor
-            .fetch(&Query::Employees(branch_id.clone()), invocation, quota_until)
-            .await?;
+    ) -> Result<Effects, WorkError> {
+        let fetched = self.vendor.fetch(&visit.question(), invocation, quota_until).await?;
+        match visit.find(fetched) {
+            Finding::New(answer) => self.write_salespersons(&answer, order, invocation).await,
+            Finding::Known { answer, mut effects } => {
+                if let Some(answer) = answer {
+                    // There may be more of them than are remembered.
+                    let (sketches, _) = self.salespersons(&answer, order)?;
+                    effects.sent_on = sketches.into_iter().map(|sketch| sketch.id).collect();
+                }
+                // Each has a row, so that no first load is owed.
+                let messages = effects.sent_on.iter().map(|id| order.message(id, false)).collect();
+                self.send(messages, invocation).await?;
+                invocation.tally.count(|counts| counts.unchanged += effects.records);
+                Ok(effects)
+            }
+        }
+    }
+
+    /// The salespersons of an answer, and what has no usable id.
+    fn salespersons<'a>(
+        &self,
+        answer: &'a Answer,
+        order: &Order<'_>,
+    ) -> Result<(Vec<Sketch<'a>>, Vec<Unnamed<'a>>), WorkError> {
         let shape = Shape::Under {
             id_name: "branch_id",
-            id: branch_id,
+            id: order.branch_id,
             list: "employees",
         };
-        let (mut sketches, unnamed) = distinct(Entity::Salesperson, records(&answer.pages, shape)?, Some(branch_id));
-        // Whoever is no salesperson is none of ours, whatever the record is like; of what is no object nobody can tell.
-        for unnamed in unnamed
-            .iter()
-            .filter(|unnamed| unnamed.head.is_salesperson() || !unnamed.is_object)
-        {
-            reject_unnamed(unnamed, &invocation.tally);
-        }
+        let employees = records(&answer.pages, shape)?;
+        let (mut sketches, mut unnamed) = distinct(Entity::Salesperson, employees, Some(order.branch_id));
         sketches.retain(|sketch| sketch.head.is_salesperson());
+        // Whoever is no salesperson is none of ours, whatever the record is like; of what is no object nobody can tell.
+        unnamed.retain(|unnamed| unnamed.head.is_salesperson() || !unnamed.is_object);
+        Ok((sketches, unnamed))
+    }
+
+    async fn write_salespersons(
+        &self,
+        answer: &Answer,
+        order: &Order<'_>,
+        invocation: &Invocation,
+    ) -> Result<Effects, WorkError> {
+        let (sketches, unnamed) = self.salespersons(answer, order)?;
+        unnamed
+            .iter()
+            .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
+        let sent_on: Vec<_> = sketches.iter().map(|sketch| sketch.id.clone()).collect();
         let fetched_at = last_modified(answer.fetched_at);
+        let mut synced = Synced::default();
         for slice in slices(sketches) {
-            self.sync_slice(slice, branch_id, run_id, &fetched_at, invocation)
-                .await?;
+            synced += self.sync_slice(slice, order, &fetched_at, invocation).await?;
         }
-        Ok(())
+        Ok(Effects {
+            records: sent_on.len() as u64,
+            skipped: 0,
+            sent_on,
+            is_whole: unnamed.is_empty() && synced.is_whole(),
+        })
     }
 
     async fn sync_slice(
         &self,
         slice: Vec<Sketch<'_>>,
-        branch_id: &Id,
-        run_id: RunId,
+        order: &Order<'_>,
         fetched_at: &str,
         invocation: &Invocation,
-    ) -> Result<(), WorkError> {
+    ) -> Result<Synced, WorkError> {
+        let branch_id = order.branch_id;
         let records = read_records(Entity::Salesperson, &slice, Some(branch_id), None, &invocation.tally);
+        let unreadable = (slice.len() - records.len()) as u64;
         let key = |sketch: &Sketch<'_>| Key {
             id: sketch.id.clone(),
             parent: Some(branch_id.clone()),
         };
         let rows = self.table.read(slice.iter().map(key).collect()).await?;
-        let message = |sketch: &Sketch<'_>| {
-            let message = SaleMessage {
-                branch_id: Some(branch_id.clone()),
-                employee_id: sketch.id.clone(),
-                run_id: Some(run_id),
-                first_load: !rows.contains_key(&key(sketch)),
-            };
-            message.to_body()
-        };
+        let message = |sketch: &Sketch<'_>| order.message(&sketch.id, !rows.contains_key(&key(sketch)));
         // Before the rows: a row without its message would look as if the first load had been asked for.
-        self.sale_queue
-            .send(slice.iter().map(message).collect(), Duration::ZERO)
-            .await?;
-        invocation.tally.count(|counts| counts.enqueued += slice.len() as u64);
-        write_changes(&*self.table, records, rows, fetched_at, &invocation.tally).await?;
+        self.send(slice.iter().map(message).collect(), invocation).await?;
+        let mut synced = write_changes(&*self.table, records, rows, fetched_at, &invocation.tally).await?;
+        synced.rejected += unreadable;
+        Ok(synced)
+    }
+
+    async fn send(&self, messages: Vec<String>, invocation: &Invocation) -> Result<(), WorkError> {
+        let count = messages.len() as u64;
+        self.sale_queue.send(messages, Duration::ZERO).await?;
+        invocation.tally.count(|counts| counts.enqueued += count);
         Ok(())
+    }
+}
+
+impl Order<'_> {
+    /// The message that sends a salesperson's id on.
+    fn message(&self, employee_id: &Id, first_load: bool) -> String {
+        let message = SaleMessage {
+            branch_id: Some(self.branch_id.clone()),
+            employee_id: employee_id.clone(),
+            run_id: Some(self.run_id),
+            first_load,
+            verify: self.task.thoroughness == Thoroughness::Verify,
+            background: self.task.class == Class::Background,
+        };
+        message.to_body()
     }
 }
 
@@ -126,7 +194,16 @@ impl Worker for SalespersonCollector {
         quota_until: Instant,
     ) -> Result<(), WorkError> {
         let run_id = message.run_id.unwrap_or(invocation.run_id);
-        self.collect(&message.branch_id, run_id, invocation, quota_until).await
+        let order = Order {
+            branch_id: &message.branch_id,
+            run_id,
+            task: Task {
+                class: Class::of(message.background),
+                thoroughness: Thoroughness::of(false, message.verify),
+                ..Task::new(Query::Employees(message.branch_id.clone()), Some(run_id))
+            },
+        };
+        self.collect(&order, invocation, quota_until).await
     }
 
     fn pace(&self) -> Duration {
@@ -154,7 +231,15 @@ impl Collector for SalespersonCollector {
 
     async fn direct(&self, call: SalespersonCall, invocation: &Invocation) -> Result<(), InvocationError> {
         let span = error_span!("call", branch_id = call.branch_id.as_str());
-        let work = self.collect(&call.branch_id, invocation.run_id, invocation, invocation.work_until);
+        let order = Order {
+            branch_id: &call.branch_id,
+            run_id: invocation.run_id,
+            task: Task {
+                thoroughness: Thoroughness::of(call.force, call.verify),
+                ..Task::new(Query::Employees(call.branch_id.clone()), call.run_id)
+            },
+        };
+        let work = self.collect(&order, invocation, invocation.work_until);
         let work = invocation.within_time(work).instrument(span);
         Ok(work.await.map_err(WorkError::from)??)
     }

@@ -22,6 +22,7 @@ async fn main() -> ExitCode {
             sale_queue: Arc::new(parts.queue(target)),
             poll_window,
             vendor: parts.vendor,
+            checkpoints: parts.checkpoints,
             jitter: parts.jitter,
         },
     )

@@ -7,6 +7,7 @@ use std::time::Duration;
 use salespersons::SalespersonCollector;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
+use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Handled, handle};
 use shared::entity::Entity;
@@ -54,6 +55,7 @@ impl World {
             sale_queue: sale_queue.clone(),
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
+            checkpoints: Checkpoints::new(None, clock.clone(), Jitter::seeded(2)),
         };
         Self {
             vendor,

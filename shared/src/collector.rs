@@ -170,10 +170,12 @@ fn log_summary(counts: &Counts, failure: Option<&InvocationError>) {
                 rejected = counts.rejected,
                 enqueued = counts.enqueued,
                 done = counts.done,
+                already_done = counts.already_done,
                 failed = counts.failed,
                 deferred = counts.deferred,
                 handed_back = counts.handed_back,
                 dead_lettered = counts.dead_lettered,
+                state_failures = counts.state_failures,
                 $($extra)*
             )
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use url::Url;
 
+use crate::quota::QuotaSettings;
 use crate::secret::SecretArn;
 use crate::vendor::client::{ApiKey, VendorSettings};
 
@@ -14,6 +15,9 @@ pub const DEFAULT_API_BASE_URL: &str = "https://www.dundermifflinpaper.com";
 
 /// The variable that names the secret with the vendor's key.
 pub const API_KEY_SECRET_ARN: &str = "API_KEY_SECRET_ARN";
+
+/// How many instances there may be where `COLLECTOR_INSTANCES` does not say: what the templates reserve.
+const DEFAULT_INSTANCES: u32 = 9;
 
 /// The largest answer that is taken where the function's memory is not known, in bytes.
 const DEFAULT_MAX_ANSWER_BYTES: usize = 512 * 1024 * 1024;
@@ -29,6 +33,10 @@ pub struct CollectorSettings {
     pub table: String,
     /// `API_…`; its key is not known yet where [`Self::api_key_secret`] is set.
     pub vendor: VendorSettings,
+    /// The vendor's quota.
+    pub quota: QuotaSettings,
+    /// `STATE_DB`, the table of what all instances share; without one a process keeps the quota by itself.
+    pub state_table: Option<String>,
     /// `API_KEY_SECRET_ARN`, the secret that holds the vendor's key.
     pub api_key_secret: Option<SecretArn>,
 }
@@ -168,6 +176,24 @@ impl<'a> Variables<'a> {
             None => None,
             Some(quota) => self.usable("API_REQUESTS_PER_MINUTE", expected, quota.parse().ok()),
         };
+        let share_percent = self.whole(
+            "API_QUOTA_SHARE",
+            "a whole number of percent from 1 to 100",
+            1..=100,
+            100,
+        );
+        let requests_per_second = self.whole(
+            "API_REQUESTS_PER_SECOND",
+            "a whole number of requests from 1, or nothing",
+            1..=u32::MAX,
+            0,
+        );
+        let instances = self.whole(
+            "COLLECTOR_INSTANCES",
+            "how many instances of all collectors may run at once, from 1",
+            1..=u32::MAX,
+            DEFAULT_INSTANCES,
+        );
         let time_out = self.whole(
             "API_TIMEOUT_SECONDS",
             "a whole number of seconds from 1 to 900",
@@ -192,11 +218,18 @@ impl<'a> Variables<'a> {
             vendor: VendorSettings {
                 base_url: base_url?,
                 api_key: api_key?,
-                requests_per_minute: requests_per_minute?,
                 time_out: Duration::from_secs(time_out.into()),
                 // What is left is for the process itself and for the slices in work.
                 max_answer_bytes: memory_mib?.map_or(DEFAULT_MAX_ANSWER_BYTES, |memory| memory * 1024 * 1024 / 8 * 3),
             },
+            quota: QuotaSettings {
+                requests_per_minute: requests_per_minute?,
+                share_percent,
+                // Zero stands for an absent one alone.
+                requests_per_second: NonZeroU32::new(requests_per_second),
+                instances: NonZeroU32::new(instances).unwrap_or(NonZeroU32::MIN),
+            },
+            state_table: self.optional("STATE_DB"),
             api_key_secret: api_key_secret?,
         })
     }
@@ -271,6 +304,10 @@ mod tests {
             assert_eq!(settings.vendor.time_out, Duration::from_secs(10));
             assert!(settings.vendor.api_key.is_none());
             assert!(settings.api_key_secret.is_none());
+            assert_eq!(settings.state_table, None);
+            let quota = settings.quota;
+            assert_eq!((quota.share_percent, quota.requests_per_second), (100, None));
+            assert_eq!(quota.instances.get(), 9);
         }
     }
 
@@ -304,6 +341,10 @@ mod tests {
             ("API_REQUESTS_PER_MINUTE", "0"),
             ("API_REQUESTS_PER_MINUTE", "-50"),
             ("API_REQUESTS_PER_MINUTE", "fifty"),
+            ("API_QUOTA_SHARE", "0"),
+            ("API_QUOTA_SHARE", "101"),
+            ("API_REQUESTS_PER_SECOND", "0"),
+            ("COLLECTOR_INSTANCES", "0"),
             ("API_TIMEOUT_SECONDS", "0"),
             ("API_BASE_URL", "vendor.test"),
             ("API_BASE_URL", "https://vendor.test/?key=1"),

@@ -56,6 +56,12 @@ pub struct BranchCall {
     /// The run it belongs to.
     #[serde(default)]
     pub run_id: Option<RunId>,
+    /// Whether the vendor is asked even if the run is done, and without a condition.
+    #[serde(default)]
+    pub force: bool,
+    /// Whether, beyond that, all rows are compared, whatever is known of them.
+    #[serde(default)]
+    pub verify: bool,
 }
 
 /// A direct call of the salesperson collector.
@@ -67,6 +73,12 @@ pub struct SalespersonCall {
     /// The run it belongs to.
     #[serde(default)]
     pub run_id: Option<RunId>,
+    /// Whether the vendor is asked even if the run is done, and without a condition.
+    #[serde(default)]
+    pub force: bool,
+    /// Whether, beyond that, all rows are compared, whatever is known of them.
+    #[serde(default)]
+    pub verify: bool,
 }
 
 /// A direct call of the sale collector.
@@ -87,6 +99,12 @@ pub struct SaleCall {
     /// The run it belongs to.
     #[serde(default)]
     pub run_id: Option<RunId>,
+    /// Whether the vendor is asked even if the run is done, and without a condition.
+    #[serde(default)]
+    pub force: bool,
+    /// Whether, beyond that, all rows are compared, whatever is known of them.
+    #[serde(default)]
+    pub verify: bool,
 }
 
 impl DirectCall for BranchCall {

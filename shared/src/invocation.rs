@@ -23,6 +23,8 @@ pub const GRACE: Duration = Duration::from_secs(2);
 pub struct Invocation {
     /// The run that the invocation belongs to.
     pub run_id: RunId,
+    /// The run that its event named, if it named one.
+    pub scheduled: Option<RunId>,
     /// When its work has to be over.
     pub work_until: Instant,
     /// Cancelled when the function is told to stop (SIGTERM).
@@ -36,6 +38,7 @@ impl Invocation {
     pub fn new(run_id: Option<RunId>, now: UtcDateTime, deadline: Instant, stop: CancellationToken) -> Self {
         Self {
             run_id: run_id.unwrap_or_else(|| RunId::scheduled_for(now)),
+            scheduled: run_id,
             work_until: deadline.checked_sub(SETTLING_TIME).unwrap_or(deadline),
             stop,
             tally: Arc::default(),

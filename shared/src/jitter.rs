@@ -24,6 +24,12 @@ impl Jitter {
         most.mul_f64(share)
     }
 
+    /// A text that nobody else has drawn: what tells one process's writes from another's.
+    pub fn token(&self) -> String {
+        let number = self.0.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
+        format!("{number:032x}")
+    }
+
     /// `wait`, half of it certain and half of it random: what keeps many that failed at once from coming back at once.
     pub fn around(&self, wait: Duration) -> Duration {
         wait / 2 + self.up_to(wait / 2)

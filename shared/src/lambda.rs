@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
+use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
 use crate::collector::{Call, Collector, handle};
 use crate::config::{API_KEY_SECRET_ARN, CollectorSettings, ConfigError, Variables};
@@ -25,10 +26,14 @@ use crate::entity::Entity;
 use crate::error_chain;
 use crate::jitter::Jitter;
 use crate::queue::sqs::SqsQueue;
+use crate::quota::Quota;
 use crate::secret::{self, ApiKeySecretError};
+use crate::state::StateTable;
+use crate::state::dynamodb::DynamoState;
 use crate::table::dynamodb::DynamoTable;
 use crate::telemetry::{self, Process};
-use crate::vendor::client::{ClientError, VendorClient};
+use crate::vendor::client::VendorClient;
+use crate::vendor::http::ClientError;
 
 /// How often the SDK tries a request in all; with adaptive retries a throttled client slows down by itself.
 const SDK_TRIES: u32 = 8;
@@ -59,6 +64,8 @@ pub struct Parts {
     pub settings: CollectorSettings,
     /// The vendor.
     pub vendor: Arc<VendorClient>,
+    /// What all instances remember together.
+    pub checkpoints: Checkpoints,
     /// For the AWS clients.
     pub aws: SdkConfig,
     /// The machine's clock.
@@ -141,11 +148,20 @@ async fn start<C: Collector, S>(
     if let Some(arn) = &settings.api_key_secret {
         settings.vendor.api_key = Some(secret::api_key(&aws, arn).await?);
     }
-    let vendor = VendorClient::new(settings.vendor.clone(), clock.clone(), jitter.clone())?;
+    let state: Option<Arc<dyn StateTable>> = match &settings.state_table {
+        Some(table) => Some(Arc::new(DynamoState::new(&aws, table.clone()))),
+        None => None,
+    };
+    let quota = match &state {
+        Some(state) => Quota::shared(state.clone(), settings.quota, clock.clone(), jitter.clone()),
+        None => Quota::own(settings.quota),
+    };
+    let vendor = VendorClient::new(&settings.vendor, quota, clock.clone(), jitter.clone())?;
     let environment = settings.environment.clone();
     let parts = Parts {
         settings,
         vendor: Arc::new(vendor),
+        checkpoints: Checkpoints::new(state, clock.clone(), jitter.clone()),
         aws,
         clock: clock.clone(),
         jitter,

@@ -5,6 +5,7 @@
 //! need of it, and the one module that knows its protocol.
 
 pub mod change;
+pub mod checkpoint;
 pub mod clock;
 pub mod collector;
 pub mod config;

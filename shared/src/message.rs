@@ -13,6 +13,12 @@ pub struct EmployeeMessage {
     /// The run it belongs to; where absent, the time of the invocation that reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
+    /// Whether all rows are compared, whatever is known of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify: bool,
+    /// Whether it waits for what live work leaves of the quota, as a backfill or a redrive does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
 }
 
 /// On the sale queue: collect this employee's sales.
@@ -29,6 +35,12 @@ pub struct SaleMessage {
     /// Whether all the sales are owed, whatever the lookback.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub first_load: bool,
+    /// Whether all rows are compared, whatever is known of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify: bool,
+    /// Whether it waits for what live work leaves of the quota, as a backfill or a redrive does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
 }
 
 /// A message that is not as the contract's section 4 says. No further try can mend it.
@@ -135,6 +147,8 @@ mod tests {
         let employee = EmployeeMessage {
             branch_id: branch_id.clone(),
             run_id,
+            verify: false,
+            background: false,
         };
         assert_eq!(
             serde_json::to_string(&employee).unwrap(),
@@ -145,6 +159,8 @@ mod tests {
             employee_id: Id::new("1235".to_owned()).unwrap(),
             run_id,
             first_load: false,
+            verify: false,
+            background: false,
         };
         assert_eq!(
             serde_json::to_string(&sale).unwrap(),
@@ -162,6 +178,8 @@ mod tests {
         let message = EmployeeMessage {
             branch_id,
             run_id: None,
+            verify: false,
+            background: false,
         };
         let body = message.to_body();
         assert_eq!(body, r#"{"branch_id":"a\ufffe\uffff\u0001é"}"#);

@@ -26,6 +26,29 @@ const WRITES_AT_ONCE: usize = 16;
 /// How often a row is compared anew because somebody else wrote it in between.
 const MAX_CONFLICTS: usize = 20;
 
+/// What stands in the way of saying that the rows now say what the answer says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// Records that cannot be stored.
+    pub rejected: u64,
+    /// Records whose rows were written from a later answer.
+    pub superseded: u64,
+}
+
+impl Synced {
+    /// Whether nothing does.
+    pub fn is_whole(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl std::ops::AddAssign for Synced {
+    fn add_assign(&mut self, other: Self) {
+        self.rejected += other.rejected;
+        self.superseded += other.superseded;
+    }
+}
+
 /// Brings a table in step with an answer's records, slice by slice, so that only a few of them are in memory as more
 /// than text. `parent` is the id that was asked for, `first_seen` what a sale without a branch is given.
 ///
@@ -38,7 +61,7 @@ pub async fn sync(
     first_seen: Option<&Id>,
     last_modified: &str,
     tally: &Tally,
-) -> Result<(), TableError> {
+) -> Result<Synced, TableError> {
     let work: Vec<_> = slices(sketches)
         .map(|slice| sync_slice(table, slice, parent, first_seen, last_modified, tally))
         .collect();
@@ -52,18 +75,29 @@ async fn sync_slice(
     first_seen: Option<&Id>,
     last_modified: &str,
     tally: &Tally,
-) -> Result<(), TableError> {
+) -> Result<Synced, TableError> {
     let records = read_records(table.entity(), &slice, parent, first_seen, tally);
+    let unreadable = (slice.len() - records.len()) as u64;
     let rows = table
         .read(records.iter().map(|record| record.key.clone()).collect())
         .await?;
-    write_changes(table, records, rows, last_modified, tally).await
+    let mut synced = write_changes(table, records, rows, last_modified, tally).await?;
+    synced.rejected += unreadable;
+    Ok(synced)
 }
 
 /// Does all of it, so many at once. The others go on where one fails; the first error is answered.
-async fn all_of(work: Vec<impl Future<Output = Result<(), TableError>>>, at_once: usize) -> Result<(), TableError> {
+async fn all_of(
+    work: Vec<impl Future<Output = Result<Synced, TableError>>>,
+    at_once: usize,
+) -> Result<Synced, TableError> {
     let results = futures::stream::iter(work).buffer_unordered(at_once);
-    results.fold(Ok(()), async |outcome, result| outcome.and(result)).await
+    let add = async |outcome: Result<Synced, TableError>, result: Result<Synced, TableError>| {
+        let mut synced = outcome?;
+        synced += result?;
+        Ok(synced)
+    };
+    results.fold(Ok(Synced::default()), add).await
 }
 
 /// Cuts an answer into slices, none of more records than can be read at once.
@@ -110,7 +144,7 @@ pub async fn write_changes(
     mut rows: HashMap<Key, Row>,
     last_modified: &str,
     tally: &Tally,
-) -> Result<(), TableError> {
+) -> Result<Synced, TableError> {
     let writes = records
         .into_iter()
         .map(|record| {
@@ -127,18 +161,21 @@ async fn write_change(
     mut row: Option<Row>,
     last_modified: &str,
     tally: &Tally,
-) -> Result<(), TableError> {
+) -> Result<Synced, TableError> {
     let entity = table.entity();
     for _ in 0..MAX_CONFLICTS {
         if is_later(row.as_ref(), last_modified) {
             debug!(id = %record.key.id, "a later answer has been written already");
             tally.count(|counts| counts.unchanged += 1);
-            return Ok(());
+            return Ok(Synced {
+                superseded: 1,
+                ..Synced::default()
+            });
         }
         let change = Change::between(entity, row.as_ref(), &record);
         if change == Change::Unchanged {
             tally.count(|counts| counts.unchanged += 1);
-            return Ok(());
+            return Ok(Synced::default());
         }
         match table.write(&record.key, row.as_ref(), &change, last_modified).await? {
             Written::Done => {
@@ -146,12 +183,15 @@ async fn write_change(
                     None => counts.inserted += 1,
                     Some(_) => counts.updated += 1,
                 });
-                return Ok(());
+                return Ok(Synced::default());
             }
             Written::Changed(now) => row = now,
             Written::Refused(reason) => {
                 reject(&record.key.id.to_string(), &Rejection::Refused(reason), tally);
-                return Ok(());
+                return Ok(Synced {
+                    rejected: 1,
+                    ..Synced::default()
+                });
             }
         }
     }

@@ -54,6 +54,10 @@ pub struct Counts {
     pub api_throttles: u64,
     /// Runs begun: all branches were asked for, and handed on.
     pub runs_begun: u64,
+    /// Messages whose run was done already for what they are about: acknowledged without a request.
+    pub already_done: u64,
+    /// How often the state table could not be reached.
+    pub state_failures: u64,
     /// Milliseconds that requests waited for the quota, added up over requests that waited at the same time.
     pub quota_wait_ms: u64,
 }
@@ -74,6 +78,8 @@ impl std::ops::AddAssign for Counts {
         self.dead_lettered += other.dead_lettered;
         self.api_throttles += other.api_throttles;
         self.runs_begun += other.runs_begun;
+        self.already_done += other.already_done;
+        self.state_failures += other.state_failures;
         self.quota_wait_ms += other.quota_wait_ms;
     }
 }

@@ -95,6 +95,8 @@ pub fn embedded_metrics(
         ("ApiCalls", counts.api_calls),
         ("ApiThrottles", counts.api_throttles),
         ("RunsBegun", counts.runs_begun),
+        ("AlreadyDone", counts.already_done),
+        ("StateFailures", counts.state_failures),
     ];
     let definition = |name: &str, unit: &str| json!({"Name": name, "Unit": unit});
     let mut definitions: Vec<_> = metrics.iter().map(|(name, _)| definition(name, "Count")).collect();

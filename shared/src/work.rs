@@ -44,6 +44,12 @@ pub enum WorkError {
         /// How long until there may be one.
         wait: Duration,
     },
+    /// Somebody else is at work on the same id. That is no failure either.
+    #[error("somebody else is at work on it, for another {} s at the most", wait.as_secs_f64().ceil())]
+    Busy {
+        /// When to look again.
+        wait: Duration,
+    },
     /// It may succeed later.
     #[error("{0}")]
     Transient(String),
@@ -134,7 +140,7 @@ impl Settlement {
     fn of(result: Result<(), WorkError>) -> Self {
         match result {
             Ok(()) => Self::Done,
-            Err(WorkError::Deferred { wait }) => {
+            Err(WorkError::Deferred { wait } | WorkError::Busy { wait }) => {
                 // SQS counts whole seconds: rounded down, the message would come back too early.
                 let wait = wait.clamp(Duration::from_secs(1), MAX_DELAY);
                 Self::Defer(Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)))
@@ -275,8 +281,8 @@ impl<W: Worker> Desk<'_, W> {
                         .unwrap_or_else(|out_of_time| Err(out_of_time.into()))
                 }
             };
+            let deferred = matches!(result, Err(WorkError::Deferred { .. }));
             let settlement = Settlement::of(result);
-            let deferred = matches!(settlement, Settlement::Defer(_));
             let delete = self.settle(&message, settlement, run_id, invocation).await;
             Settled {
                 message,
@@ -299,7 +305,7 @@ impl<W: Worker> Desk<'_, W> {
             }
             Settlement::Defer(wait) => match self.queue.send(vec![message.body.clone()], wait).await {
                 Ok(()) => {
-                    info!(delay_seconds = wait.as_secs(), "message handed on until there is quota");
+                    info!(delay_seconds = wait.as_secs(), "message deferred");
                     tally.count(|counts| counts.deferred += 1);
                     return true;
                 }
@@ -477,6 +483,7 @@ mod tests {
                 WorkError::Permanent("p".to_owned()),
                 Settlement::DeadLetter("p".to_owned()),
             ),
+            (WorkError::Busy { wait: seconds(7) }, Settlement::Defer(seconds(7))),
             (WorkError::OutOfTime, Settlement::HandBack),
         ] {
             assert_eq!(Settlement::of(Err(error)), settlement);

@@ -40,7 +40,7 @@ pub enum CommandError {
     Depth(#[from] DepthError),
     /// The vendor's client.
     #[error(transparent)]
-    Client(#[from] shared::vendor::client::ClientError),
+    Client(#[from] shared::vendor::http::ClientError),
     /// The vendor's key, in the environment.
     #[error("API_KEY cannot stand in an HTTP header; set it to the vendor's key, or leave it unset")]
     ApiKey,

@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use clap::Args;
 use sales::lookback::Lookback;
+use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::config::parse_level;
 use shared::jitter::Jitter;
 use shared::lambda::install_tls;
+use shared::quota::{Quota, QuotaSettings};
+use shared::state::StateTable;
+use shared::state::dynamodb::DynamoState;
 use shared::telemetry::{self, Process};
 use shared::vendor::client::{ApiKey, VendorClient, VendorSettings};
 use time::UtcDateTime;
@@ -195,25 +199,34 @@ impl Session {
         let vendor_url = vendor_url(args, vendor.as_ref())?;
         let stop = CancellationToken::new();
         let jitter = Jitter::random();
+        let aws = cloud.sdk_config();
+        let state_table: Arc<dyn StateTable> = Arc::new(DynamoState::new(&aws, places.state_table.clone()));
         let client = VendorClient::new(
-            VendorSettings {
+            &VendorSettings {
                 base_url: vendor_url.clone(),
                 api_key: api_key(args)?,
-                requests_per_minute: quota,
                 time_out: if vendor.is_some() { SIMULATED_TIME_OUT } else { TIME_OUT },
                 max_answer_bytes: MAX_ANSWER_BYTES,
             },
+            // Whoever is at the other end counts by the machine's clock, however far the simulated one is moved on.
+            Quota::shared(
+                state_table.clone(),
+                QuotaSettings::per_minute(quota),
+                Clock::system(),
+                jitter.clone(),
+            ),
             clock.clone(),
             jitter.clone(),
         )?;
         let options = PipelineOptions {
             vendor: Arc::new(client),
+            checkpoints: Checkpoints::new(Some(state_table), clock.clone(), jitter.clone()),
             lookback: Lookback::hours(args.lookback),
             clock: clock.clone(),
             jitter,
             stop: stop.clone(),
         };
-        let pipeline = Pipeline::new(&cloud.sdk_config(), places.clone(), options);
+        let pipeline = Pipeline::new(&aws, places.clone(), options);
         state.endpoint = Some(cloud.endpoint());
         state.reach(clock.now())?;
         Ok(Self {

@@ -15,11 +15,13 @@ use cascade::pipeline::{Pipeline, PipelineOptions, RunOutcome, View};
 use cascade::vendor::{Faults, VendorOptions, VendorServer};
 use sales::SaleCollector;
 use sales::lookback::Lookback;
+use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::lambda::install_tls;
 use shared::queue::sqs::SqsQueue;
+use shared::quota::{Quota, QuotaSettings};
 use shared::run::RunId;
 use shared::table::dynamodb::DynamoTable;
 use shared::telemetry::{self, Process};
@@ -139,11 +141,11 @@ impl House {
         let settings = VendorSettings {
             base_url: self.vendor.url().parse().expect("a URL"),
             api_key: api_key.and_then(|key| ApiKey::new(key.to_owned())),
-            requests_per_minute: NonZeroU32::new(self.setup.quota).expect("a quota"),
             time_out: self.setup.time_out,
             max_answer_bytes: 256 * 1024 * 1024,
         };
-        let client = VendorClient::new(settings, self.clock.clone(), self.jitter());
+        let quota = QuotaSettings::per_minute(NonZeroU32::new(self.setup.quota).expect("a quota"));
+        let client = VendorClient::new(&settings, Quota::own(quota), self.clock.clone(), self.jitter());
         Arc::new(client.expect("a client"))
     }
 
@@ -158,6 +160,7 @@ impl House {
     pub(crate) fn pipeline_with_key(&self, lookback: Lookback, api_key: Option<&str>) -> Pipeline {
         let options = PipelineOptions {
             vendor: self.client(api_key),
+            checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
             lookback,
             clock: self.clock.clone(),
             jitter: self.jitter(),
@@ -178,6 +181,7 @@ impl House {
         );
         let queue = SqsQueue::new(self.sqs(), self.places.sale_queue_url.clone(), self.jitter());
         SaleCollector {
+            checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
             vendor,
             table: Arc::new(table),
             sale_queue: Arc::new(queue),

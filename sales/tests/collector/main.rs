@@ -9,6 +9,7 @@ use sales::lookback::Lookback;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use shared::change::Row;
+use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Handled, handle};
 use shared::entity::Entity;
@@ -53,6 +54,7 @@ impl World {
             lookback: Lookback::hours(24),
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
+            checkpoints: Checkpoints::new(None, clock.clone(), Jitter::seeded(2)),
         };
         Self {
             vendor,

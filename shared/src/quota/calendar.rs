@@ -63,6 +63,13 @@ pub enum Class {
     Background,
 }
 
+impl Class {
+    /// What a message says that it is for.
+    pub fn of(background: bool) -> Self {
+        if background { Self::Background } else { Self::Live }
+    }
+}
+
 /// How many requests may be promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -99,6 +106,12 @@ impl Promised {
         self.live = self.live.saturating_add(other.live);
         self.background = self.background.saturating_add(other.background);
         self.foreign = self.foreign.saturating_add(other.foreign);
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.live = self.live.saturating_sub(other.live);
+        self.background = self.background.saturating_sub(other.background);
+        self.foreign = self.foreign.saturating_sub(other.foreign);
     }
 }
 
@@ -199,11 +212,16 @@ impl Calendar {
         // Of the windows that hold the slot, one that ends with it or with a later promise holds the most.
         let ends = std::iter::once(slot).chain(near.iter().map(|(end, _)| *end).filter(|end| *end > slot));
         let mut room = u32::MAX;
+        let (mut sum, mut first, mut next) = (Promised::default(), 0, 0);
         for end in ends {
-            let mut sum = Promised::default();
-            near.iter()
-                .filter(|(at, _)| *at <= end && *at + WINDOW_SLOTS > end)
-                .for_each(|(_, promised)| sum.add(*promised));
+            while near.get(next).is_some_and(|(at, _)| *at <= end) {
+                sum.add(near[next].1);
+                next += 1;
+            }
+            while near.get(first).is_some_and(|(at, _)| *at + WINDOW_SLOTS <= end) {
+                sum.subtract(near[first].1);
+                first += 1;
+            }
             room = room.min(self.room_in_window(class, slot, sum, limits));
         }
         if let Some(per_second) = limits.per_second {

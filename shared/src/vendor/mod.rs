@@ -10,14 +10,17 @@ use tokio::time::Instant;
 
 use crate::id::Id;
 use crate::invocation::Invocation;
+use crate::quota::Class;
 
 pub mod answer;
 pub mod client;
+pub mod http;
 pub mod link;
-pub mod quota;
+pub mod rate_limit;
 pub mod retry_after;
 #[cfg(any(test, feature = "memory"))]
 pub mod scripted;
+pub mod transport;
 
 /// A question to the vendor (the contract's section 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,40 @@ impl Query {
     }
 }
 
+/// A question, and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// What is asked.
+    pub query: Query,
+    /// What the request is for.
+    pub class: Class,
+    /// The entity tag of the answer that is known: if that is still the answer, it is not sent again.
+    pub etag: Option<String>,
+}
+
+impl From<Query> for Question {
+    /// A question of live work, about which nothing is known.
+    fn from(query: Query) -> Self {
+        Self {
+            query,
+            class: Class::Live,
+            etag: None,
+        }
+    }
+}
+
+/// What the vendor says.
+#[derive(Debug)]
+pub enum Fetched {
+    /// An answer.
+    Answer(Answer),
+    /// The answer is still the one whose entity tag was sent along.
+    NotModified {
+        /// When it was asked for.
+        asked_at: UtcDateTime,
+    },
+}
+
 /// A complete answer: all its pages, each of them a JSON object without an error.
 #[derive(Debug)]
 pub struct Answer {
@@ -48,6 +85,8 @@ pub struct Answer {
     pub pages: Vec<Bytes>,
     /// When it was asked for: the vendor's data is at least as new as that.
     pub fetched_at: UtcDateTime,
+    /// What the vendor calls this state of it. Only an answer of one page has a name as a whole.
+    pub etag: Option<String>,
     /// Held while a large body is in memory, so that there is only one of them.
     pub(crate) _memory: Option<OwnedSemaphorePermit>,
 }
@@ -58,6 +97,7 @@ impl Answer {
         Self {
             pages: vec![body.into()],
             fetched_at,
+            etag: None,
             _memory: None,
         }
     }
@@ -95,7 +135,12 @@ pub trait Vendor: Send + Sync {
     ///
     /// # Errors
     /// If there is no complete answer; each kind of [`FetchError`] has a consequence of its own.
-    async fn fetch(&self, query: &Query, invocation: &Invocation, quota_until: Instant) -> Result<Answer, FetchError>;
+    async fn fetch(
+        &self,
+        question: &Question,
+        invocation: &Invocation,
+        quota_until: Instant,
+    ) -> Result<Fetched, FetchError>;
 
     /// The time that the quota gives one request.
     fn pace(&self) -> Duration;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Answer, FetchError, Query, Vendor};
+use super::{Answer, FetchError, Fetched, Query, Question, Vendor};
 use crate::clock::Clock;
 use crate::invocation::Invocation;
 
@@ -33,6 +33,7 @@ struct State {
 pub struct Reply {
     result: Result<Vec<Bytes>, FetchError>,
     takes: Duration,
+    etag: Option<String>,
 }
 
 /// One request's limit.
@@ -49,6 +50,7 @@ impl Reply {
         Self {
             result: Ok(pages.into_iter().map(Into::into).collect()),
             takes: Duration::ZERO,
+            etag: None,
         }
     }
 
@@ -57,6 +59,15 @@ impl Reply {
         Self {
             result: Err(error),
             takes: Duration::ZERO,
+            etag: None,
+        }
+    }
+
+    /// The same, under a name: whoever knows it already is told so instead.
+    pub fn with_etag(self, etag: &str) -> Self {
+        Self {
+            etag: Some(etag.to_owned()),
+            ..self
         }
     }
 
@@ -142,11 +153,16 @@ impl ScriptedVendor {
 #[async_trait]
 impl Vendor for ScriptedVendor {
     /// As the client does, this asks nothing that cannot be answered in time, and counts every page as a request.
-    async fn fetch(&self, query: &Query, invocation: &Invocation, _quota_until: Instant) -> Result<Answer, FetchError> {
+    async fn fetch(
+        &self,
+        question: &Question,
+        invocation: &Invocation,
+        _quota_until: Instant,
+    ) -> Result<Fetched, FetchError> {
         if !invocation.has_time_for(TIME_OUT) {
             return Err(FetchError::OutOfTime);
         }
-        let reply = self.next_reply(query);
+        let reply = self.next_reply(&question.query);
         let _answering = Answering(self);
         let fetched_at = self.clock.now();
         let requests = match &reply.result {
@@ -157,11 +173,16 @@ impl Vendor for ScriptedVendor {
         };
         invocation.tally.count(|counts| counts.api_calls += requests);
         tokio::time::sleep(reply.takes).await;
-        reply.result.map(|pages| Answer {
+        let pages = reply.result?;
+        if reply.etag.is_some() && reply.etag == question.etag {
+            return Ok(Fetched::NotModified { asked_at: fetched_at });
+        }
+        Ok(Fetched::Answer(Answer {
             pages,
             fetched_at,
+            etag: reply.etag,
             _memory: None,
-        })
+        }))
     }
 
     fn pace(&self) -> Duration {

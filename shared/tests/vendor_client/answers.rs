@@ -50,7 +50,7 @@ async fn a_base_url_may_have_a_path_with_or_without_a_slash_at_its_end() {
 
         bench
             .client
-            .fetch(&query, &bench.invocation, bench.quota_until)
+            .fetch(&query.into(), &bench.invocation, bench.quota_until)
             .await
             .unwrap();
 

@@ -15,8 +15,9 @@ use shared::clock::Clock;
 use shared::id::Id;
 use shared::invocation::{Invocation, SETTLING_TIME};
 use shared::jitter::Jitter;
+use shared::quota::{Quota, QuotaSettings};
 use shared::vendor::client::{ApiKey, VendorClient, VendorSettings};
-use shared::vendor::{Answer, FetchError, Query, Vendor};
+use shared::vendor::{Answer, FetchError, Fetched, Query, Vendor};
 use time::UtcDateTime;
 use time::macros::utc_datetime;
 use tokio::time::Instant;
@@ -41,20 +42,33 @@ impl Bench {
     }
 
     fn with(vendor: &ScriptedVendor, change: impl FnOnce(&mut VendorSettings)) -> Self {
+        // As good as no quota.
+        Self::within(vendor, NonZeroU32::MAX, change)
+    }
+
+    /// With a quota of so many requests a minute.
+    fn with_quota(vendor: &ScriptedVendor, requests_per_minute: u32) -> Self {
+        Self::within(vendor, NonZeroU32::new(requests_per_minute).unwrap(), |_| {})
+    }
+
+    fn within(
+        vendor: &ScriptedVendor,
+        requests_per_minute: NonZeroU32,
+        change: impl FnOnce(&mut VendorSettings),
+    ) -> Self {
         shared::lambda::install_tls();
         let mut settings = VendorSettings {
             base_url: vendor.url(""),
             api_key: None,
-            // As good as none.
-            requests_per_minute: NonZeroU32::MAX,
             time_out: PATIENT,
             max_answer_bytes: 64 * 1024 * 1024,
         };
         change(&mut settings);
         let clock = Clock::starting_at(NOW);
         let deadline = Instant::now() + Duration::from_secs(900);
+        let quota = Quota::own(QuotaSettings::per_minute(requests_per_minute));
         Self {
-            client: VendorClient::new(settings, clock.clone(), Jitter::seeded(7)).unwrap(),
+            client: VendorClient::new(&settings, quota, clock.clone(), Jitter::seeded(7)).unwrap(),
             invocation: Invocation::new(None, NOW, deadline, CancellationToken::new()),
             clock,
             quota_until: deadline,
@@ -79,7 +93,14 @@ impl Bench {
 
     async fn ask(&self, employee_id: &str) -> Result<Answer, FetchError> {
         let query = Query::Sales(Id::new(employee_id.to_owned()).unwrap());
-        self.client.fetch(&query, &self.invocation, self.quota_until).await
+        let fetched = self
+            .client
+            .fetch(&query.into(), &self.invocation, self.quota_until)
+            .await?;
+        match fetched {
+            Fetched::Answer(answer) => Ok(answer),
+            Fetched::NotModified { .. } => panic!("no condition was sent along"),
+        }
     }
 
     /// The pages of the answer, as text.

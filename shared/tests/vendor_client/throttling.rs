@@ -1,6 +1,5 @@
 //! The vendor's quota: what a request pays, and what follows from 429.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -109,9 +108,7 @@ async fn pages_redirects_and_further_tries_pay_to_the_quota_like_any_request() {
         Reply::ok("[3]"),
     ])
     .await;
-    let bench = Bench::with(&vendor, |settings| {
-        settings.requests_per_minute = NonZeroU32::new(600).unwrap();
-    });
+    let bench = Bench::with_quota(&vendor, 600);
     let asked = Instant::now();
 
     // when
@@ -129,9 +126,7 @@ async fn pages_redirects_and_further_tries_pay_to_the_quota_like_any_request() {
 #[tokio::test]
 async fn requests_made_at_once_share_one_quota() {
     let vendor = ScriptedVendor::start(|_| Reply::ok("{}")).await;
-    let bench = Bench::with(&vendor, |settings| {
-        settings.requests_per_minute = NonZeroU32::new(600).unwrap();
-    });
+    let bench = Bench::with_quota(&vendor, 600);
     let asked = Instant::now();
 
     let answers = join_all(["1", "2", "3", "4"].map(|id| bench.ask(id))).await;

@@ -138,7 +138,7 @@ fn part(function: &Function, facts: &FunctionFacts) -> Option<Part> {
     let settings = settings(function, facts.variables.found()?).ok()?;
     Some(Part {
         at_once: u32::try_from(facts.at_once?).ok()?,
-        rate: settings.vendor.requests_per_minute.get(),
+        rate: settings.quota.requests_per_minute.get(),
     })
 }
 

@@ -1,0 +1,423 @@
+//! The ledger: one quota for all instances, kept as a [`Calendar`] in the state table.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use time::UtcDateTime;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use super::QuotaSettings;
+use super::calendar::{Calendar, Class, Limits, SLOT, Slot, WINDOW, slot_of, start_of};
+use super::pace::Pace;
+use crate::clock::Clock;
+use crate::error_chain;
+use crate::jitter::Jitter;
+use crate::state::{Entry, StateError, StateTable, Swapped};
+
+/// The entry that holds the calendar.
+pub const CALENDAR: &str = "quota";
+
+/// How long the calendar is kept after it was last written: far longer than a promise counts.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long those who ask at once are waited for, so that one write promises places to all of them.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// What has to be left of a slot for a place in it to be asked for: about what the asking takes.
+const LEAST_OF_SLOT: Duration = Duration::from_millis(150);
+
+/// How far ahead places are promised. The less, the sooner a process that has lost the ledger knows that all promises are
+/// over.
+const HORIZON: Duration = Duration::from_secs(60);
+
+/// How long a calendar that was read or written here is taken to be the latest. If it is not, the write finds out.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// How often a write is tried against others in a row, and the wait between two tries, most of it random.
+const MAX_CONFLICTS: u32 = 50;
+const CONFLICT_WAIT: Duration = Duration::from_millis(10);
+
+/// By how much a message that waits for its place comes back before it: SQS waits whole seconds, and a place that was
+/// missed would be lost.
+const EARLY: Duration = Duration::from_millis(1500);
+
+/// How often a ledger that could not be reached is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How long one attempt to reach it takes at the most, all tries of the state table's client included.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// How long a process that has lost the ledger waits before it keeps a pace: until all that the others may have been
+/// promised counts no more.
+const SILENCE: Duration = HORIZON
+    .saturating_add(WINDOW)
+    .saturating_add(SLOT)
+    .saturating_add(Duration::from_secs(1));
+
+/// How long the calendar stays closed after processes have kept a pace: until all of them have found it again, and what
+/// they asked counts no more.
+const SETTLING: Duration = WINDOW.saturating_add(RETRY).saturating_add(ATTEMPT);
+
+/// How seldom the vendor's word about what is left is compared with the calendar.
+const LEAST_BETWEEN_CORRECTIONS: Duration = Duration::from_secs(1);
+
+/// The ledger, as one process sees it.
+pub struct Ledger {
+    table: Arc<dyn StateTable>,
+    limits: Limits,
+    clock: Clock,
+    jitter: Jitter,
+    /// Tells this process's writes from those of others.
+    writer: String,
+    own_pace: Pace,
+    mind: Mutex<Mind>,
+    failures: AtomicU64,
+}
+
+/// What a process remembers of the ledger.
+#[derive(Default)]
+struct Mind {
+    /// The calendar when it was last read or written here.
+    seen: Option<Seen>,
+    /// Places that were promised to this process, by what they are for.
+    lease: BTreeMap<(Class, Slot), u32>,
+    outage: Option<Outage>,
+    /// When the last request was made by a pace of our own.
+    paced_at: Option<Instant>,
+    corrected_at: Option<Instant>,
+}
+
+struct Seen {
+    entry: Option<Entry>,
+    calendar: Calendar,
+    at: Instant,
+}
+
+/// While the ledger cannot be reached.
+#[derive(Clone, Copy)]
+struct Outage {
+    since: Instant,
+    retry_at: Instant,
+}
+
+/// What becomes of somebody who asks for a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turned {
+    /// He has it, and has to use it at once.
+    Go,
+    /// He asks again after this time; his place is near.
+    Wait(Duration),
+    /// There is none for as long as he can wait; he comes back after this time.
+    NotBefore(Duration),
+    /// The vendor takes no requests for this time.
+    Closed(Duration),
+}
+
+/// The calendar as it stands in the table.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    #[serde(flatten)]
+    calendar: Calendar,
+    by: String,
+}
+
+/// What a process makes of the calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// It is to be written as it is now.
+    Write,
+    /// There is nothing to write.
+    Leave,
+}
+
+impl Wish {
+    fn write_if(is_news: bool) -> Self {
+        if is_news { Self::Write } else { Self::Leave }
+    }
+}
+
+impl Ledger {
+    /// The ledger in `table`. `clock` is the machine's: what the vendor counts by.
+    pub fn new(table: Arc<dyn StateTable>, settings: QuotaSettings, clock: Clock, jitter: Jitter) -> Self {
+        let limits = settings.limits();
+        Self {
+            table,
+            limits,
+            own_pace: Pace::of_one_among(settings.instances, limits.per_window),
+            writer: jitter.token(),
+            clock,
+            jitter,
+            mind: Mutex::default(),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// The time that the quota gives one request.
+    pub(super) fn pace(&self) -> Duration {
+        WINDOW / self.limits.per_window.get()
+    }
+
+    pub(super) fn take_failures(&self) -> u64 {
+        self.failures.swap(0, Ordering::Relaxed)
+    }
+
+    fn mind(&self) -> MutexGuard<'_, Mind> {
+        self.mind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place, if there is one now. Of those who wait, only the first in line asks; `in_line` says how many of his
+    /// kind there are, he included.
+    pub(super) async fn take(&self, class: Class, until: Instant, in_line: impl Fn() -> u32) -> Turned {
+        loop {
+            if let Some(turned) = self.from_lease(class) {
+                return turned;
+            }
+            if let Some(turned) = self.without_ledger() {
+                return turned;
+            }
+            sleep(GATHERING).await;
+            match self.reserve(class, in_line(), until).await {
+                Ok(Turned::Go) => {}
+                Ok(turned) => return turned,
+                Err(failure) => self.lost(&failure),
+            }
+        }
+    }
+
+    /// A place that was promised before; `None` if there is none.
+    fn from_lease(&self, class: Class) -> Option<Turned> {
+        let now = self.clock.now();
+        let slot = slot_of(now);
+        let mut mind = self.mind();
+        // A promise that was not used in its slot is lost.
+        mind.lease.retain(|(_, promised), _| *promised >= slot);
+        let (&(_, promised), places) = mind.lease.range_mut((class, slot)..=(class, Slot::MAX)).next()?;
+        if promised > slot {
+            return Some(Turned::Wait(time_until(promised, now)));
+        }
+        *places -= 1;
+        if *places == 0 {
+            mind.lease.remove(&(class, slot));
+        }
+        Some(Turned::Go)
+    }
+
+    /// What happens while the ledger cannot be reached: silence at first, then a pace of our own. `None` if it can, or
+    /// may.
+    fn without_ledger(&self) -> Option<Turned> {
+        let mut mind = self.mind();
+        let outage = mind.outage?;
+        let now = Instant::now();
+        if now >= outage.retry_at {
+            return None;
+        }
+        let retry = outage.retry_at - now;
+        let paces_from = outage.since + SILENCE;
+        if now < paces_from {
+            return Some(Turned::Wait(retry.min(paces_from - now)));
+        }
+        Some(match self.own_pace.check() {
+            Ok(()) => {
+                mind.paced_at = Some(now);
+                Turned::Go
+            }
+            Err(wait) => Turned::Wait(wait.min(retry)),
+        })
+    }
+
+    /// Notes that the ledger could not be reached.
+    fn lost(&self, failure: &StateError) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let mut mind = self.mind();
+        let since = mind.outage.map_or(now, |outage| outage.since);
+        if mind.outage.is_none() {
+            warn!(
+                reason = error_chain(failure),
+                silence_seconds = SILENCE.as_secs_f64(),
+                pace_seconds = self.own_pace.period().as_secs_f64(),
+                "the quota ledger cannot be reached; after a silence this process keeps a pace of its own"
+            );
+        }
+        mind.seen = None;
+        mind.outage = Some(Outage {
+            since,
+            retry_at: now + RETRY,
+        });
+    }
+
+    /// Closes the calendar, if this process has made requests that it does not know of: others may be making such
+    /// requests still. Answers whether that is news.
+    fn make_up(&self, calendar: &mut Calendar, now: UtcDateTime) -> bool {
+        let owes = self.mind().paced_at.is_some_and(|at| at.elapsed() < WINDOW);
+        let is_closed = calendar.closed_until(now).is_some_and(|until| until >= now + WINDOW);
+        owes && !is_closed && calendar.close_until(now + SETTLING)
+    }
+
+    /// Notes that the ledger was reached, and how it stands.
+    fn found(&self, entry: Option<Entry>, calendar: Calendar) {
+        let mut mind = self.mind();
+        if let Some(outage) = mind.outage.take() {
+            let outage_seconds = outage.since.elapsed().as_secs_f64();
+            info!(outage_seconds, "the quota ledger is reached again");
+        }
+        mind.paced_at = None;
+        mind.seen = Some(Seen {
+            entry,
+            calendar,
+            at: Instant::now(),
+        });
+    }
+
+    /// Has places promised in the calendar. [`Turned::Go`] means that some were.
+    async fn reserve(&self, class: Class, wanted: u32, until: Instant) -> Result<Turned, StateError> {
+        let reserved = self.change(|calendar, now| {
+            if let Some(opens_at) = calendar.closed_until(now) {
+                return (Wish::Leave, Err(Turned::Closed((opens_at - now).unsigned_abs())));
+            }
+            let patience = until.saturating_duration_since(Instant::now());
+            let from = slot_of(now + LEAST_OF_SLOT);
+            let last = slot_of(now + patience.min(HORIZON));
+            let promised = calendar.promise(class, wanted.max(1), from..last + 1, self.limits);
+            if !promised.is_empty() {
+                return (Wish::Write, Ok(promised));
+            }
+            let wait = time_until(calendar.earliest(class, from, self.limits), now);
+            let turned = if wait <= patience {
+                // Further away than places are promised.
+                Turned::Wait(wait.min(HORIZON / 2))
+            } else {
+                Turned::NotBefore(wait.saturating_sub(EARLY))
+            };
+            let is_news = calendar.wait_for_places(class, slot_of(now));
+            (Wish::write_if(is_news), Err(turned))
+        });
+        Ok(match reserved.await? {
+            Ok(promised) => {
+                let mut mind = self.mind();
+                for (slot, places) in promised {
+                    *mind.lease.entry((class, slot)).or_default() += places;
+                }
+                Turned::Go
+            }
+            Err(turned) => turned,
+        })
+    }
+
+    /// Lets nobody make a request for `wait`, as a 429 asks.
+    pub(super) async fn close_for(&self, wait: Duration) {
+        let closed = self
+            .change(|calendar, now| {
+                // A time beyond the calendar's end is as good as none.
+                let is_news = now.checked_add(wait.try_into().unwrap_or(time::Duration::MAX));
+                let is_news = is_news.is_some_and(|until| calendar.close_until(until));
+                (Wish::write_if(is_news), ())
+            })
+            .await;
+        if let Err(failure) = closed {
+            self.lost(&failure);
+        }
+    }
+
+    /// Compares the calendar with what the vendor says is left.
+    pub(super) async fn correct(&self, remaining: u32, reset: Duration) {
+        {
+            let mut mind = self.mind();
+            let now = Instant::now();
+            let is_known = mind.seen.as_ref().is_some_and(|seen| {
+                let mut calendar = seen.calendar.clone();
+                !calendar.correct(remaining, reset, slot_of(self.clock.now()), self.limits)
+            });
+            let is_soon = |at: Instant| now < at + LEAST_BETWEEN_CORRECTIONS;
+            if is_known || mind.outage.is_some() || mind.corrected_at.is_some_and(is_soon) {
+                return;
+            }
+            mind.corrected_at = Some(now);
+        }
+        let corrected = self
+            .change(|calendar, now| {
+                let is_news = calendar.correct(remaining, reset, slot_of(now), self.limits);
+                if is_news {
+                    debug!(remaining, "the vendor has counted requests that are none of ours");
+                }
+                (Wish::write_if(is_news), ())
+            })
+            .await;
+        if let Err(failure) = corrected {
+            self.lost(&failure);
+        }
+    }
+
+    /// Reads the calendar, and writes what `wish` makes of it, if nobody has written it in between; else again. Answers
+    /// what the wish says of the calendar as it then stands.
+    async fn change<R>(&self, wish: impl Fn(&mut Calendar, UtcDateTime) -> (Wish, R)) -> Result<R, StateError> {
+        let fresh = self.mind().seen.take().filter(|seen| seen.at.elapsed() < FRESH);
+        let (mut entry, mut calendar) = match fresh {
+            Some(seen) => (seen.entry, seen.calendar),
+            None => {
+                let entry = self.table.read(CALENDAR).await?;
+                let calendar = self.read(entry.as_ref());
+                (entry, calendar)
+            }
+        };
+        for conflicts in 1..=MAX_CONFLICTS {
+            let now = self.clock.now();
+            calendar.forget_before(slot_of(now));
+            let makes_up = self.make_up(&mut calendar, now);
+            let (wish, result) = wish(&mut calendar, now);
+            if wish == Wish::Leave && !makes_up {
+                self.found(entry, calendar);
+                return Ok(result);
+            }
+            let body = Body {
+                calendar: calendar.clone(),
+                by: self.writer.clone(),
+            };
+            let next = Entry::after(entry.as_ref(), &body, Some(now + KEPT))?;
+            let seen = entry.as_ref().map(|entry| entry.version);
+            match self.table.swap(CALENDAR, seen, &next).await? {
+                Swapped::Done => {
+                    self.found(Some(next), calendar);
+                    return Ok(result);
+                }
+                Swapped::Conflict(current) => {
+                    calendar = self.read(current.as_ref());
+                    entry = current;
+                    sleep(self.jitter.up_to(CONFLICT_WAIT * conflicts)).await;
+                }
+            }
+        }
+        Err(StateError {
+            action: "be written",
+            source: format!("others have written the calendar {MAX_CONFLICTS} times in between").into(),
+        })
+    }
+
+    /// The calendar of an entry. What cannot be read says nothing of what was promised: until all of that is over, nothing
+    /// is promised.
+    fn read(&self, entry: Option<&Entry>) -> Calendar {
+        let Some(entry) = entry else {
+            return Calendar::default();
+        };
+        entry
+            .read::<Body>()
+            .map(|body| body.calendar)
+            .unwrap_or_else(|failure| {
+                warn!(
+                    reason = error_chain(&failure),
+                    "the quota ledger is not understood and begun anew"
+                );
+                let mut calendar = Calendar::default();
+                calendar.close_until(self.clock.now() + SETTLING);
+                calendar
+            })
+    }
+}
+
+fn time_until(slot: Slot, now: UtcDateTime) -> Duration {
+    (start_of(slot) - now).try_into().unwrap_or_default()
+}
