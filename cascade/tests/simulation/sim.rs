@@ -96,11 +96,6 @@ impl Sim {
         BEGINNING + self.elapsed()
     }
 
-    /// The time at `elapsed`.
-    pub(crate) fn at(&self, elapsed: Duration) -> Instant {
-        self.started + elapsed
-    }
-
     /// A number that nobody else has.
     pub(crate) fn number(&self) -> u64 {
         self.next_number.fetch_add(1, Ordering::Relaxed)

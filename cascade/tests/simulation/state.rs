@@ -173,6 +173,11 @@ fn swap(world: &World, process: &Process, id: String, seen: Option<u64>, mut ent
                 let run = entry.body.get("run_id").and_then(Value::as_str).unwrap_or("no run");
                 format!("{} writes {id}: {run} done, {claim}", process.name)
             });
+        } else {
+            world.sim.note(|| {
+                let promises = entry.body.get("promises").and_then(Value::as_str).unwrap_or_default();
+                format!("{} writes the calendar: {promises}", process.name)
+            });
         }
         state.entries.insert(id.clone(), entry);
         newly_done

@@ -93,8 +93,6 @@ pub(crate) struct Given {
     /// When it was asked for, by the clock of whoever asked.
     pub(crate) asked_at: UtcDateTime,
     pub(crate) records: Vec<Arc<Record>>,
-    /// Whether it was asked for while a claim of the asker's stood.
-    pub(crate) by: String,
 }
 
 impl Given {
@@ -372,6 +370,9 @@ impl Transport for SimTransport {
             etag: etag.map(str::to_owned),
             ..read(url)
         };
+        if request.answer.is_none() {
+            self.world.check_request(&self.process, &request.asked);
+        }
         let (world, process) = (self.world.clone(), self.process.clone());
         // Sent: it arrives even if its sender ends now.
         on_the_wire(async move { exchange(&world, &process, request).await }).await
@@ -434,9 +435,6 @@ fn arrive(world: &World, process: &Process, request: &Request, fails: bool) -> E
     let plan = &sim.plan;
     let elapsed = sim.elapsed();
     let asked = &request.asked;
-    if request.answer.is_none() {
-        world.check_request(process, asked);
-    }
     let mut vendor = lock(&world.vendor);
     let vendor = &mut *vendor;
     vendor.go_on(elapsed, plan);
@@ -466,7 +464,7 @@ fn arrive(world: &World, process: &Process, request: &Request, fails: bool) -> E
     } else if vendor.refused.contains(asked) && !sim.is_calm() {
         Outcome::Final("404".to_owned())
     } else {
-        vendor.answer(world, process, request)
+        vendor.answer(world, request)
     };
     sim.note(|| {
         let told = match &outcome {
@@ -484,7 +482,7 @@ fn arrive(world: &World, process: &Process, request: &Request, fails: bool) -> E
 }
 
 impl Vendor {
-    fn answer(&mut self, world: &World, process: &Process, request: &Request) -> Outcome {
+    fn answer(&mut self, world: &World, request: &Request) -> Outcome {
         let (sim, asked) = (&world.sim, &request.asked);
         let list = self.lists.get(asked).cloned().unwrap_or_default();
         let (number, from) = request.answer.unwrap_or_else(|| (sim.number(), 0));
@@ -506,7 +504,6 @@ impl Vendor {
             at: sim.now(),
             asked_at: request.asked_at,
             records: Vec::new(),
-            by: process.name.clone(),
         });
         given.records.extend(page);
         if upto < list.len() {
