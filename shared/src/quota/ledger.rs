@@ -73,7 +73,8 @@ pub struct Ledger {
     jitter: Jitter,
     /// Tells this process's writes from those of others.
     writer: String,
-    own_pace: Pace,
+    /// None where there can be none: then nobody asks until the ledger is reached.
+    own_pace: Option<Pace>,
     mind: Mutex<Mind>,
     failures: AtomicU64,
 }
@@ -220,7 +221,10 @@ impl Ledger {
         if now < paces_from {
             return Some(Turned::Wait(retry.min(paces_from - now)));
         }
-        Some(match self.own_pace.check() {
+        let Some(own_pace) = &self.own_pace else {
+            return Some(Turned::Wait(retry));
+        };
+        Some(match own_pace.check() {
             Ok(()) => {
                 mind.paced_at = Some(now);
                 Turned::Go
@@ -239,8 +243,8 @@ impl Ledger {
             warn!(
                 reason = error_chain(failure),
                 silence_seconds = SILENCE.as_secs_f64(),
-                pace_seconds = self.own_pace.period().as_secs_f64(),
-                "the quota ledger cannot be reached; after a silence this process keeps a pace of its own"
+                pace_seconds = self.own_pace.as_ref().map(|pace| pace.period().as_secs_f64()),
+                "the quota ledger cannot be reached; after a silence this process keeps a pace of its own, if it has one"
             );
         }
         mind.seen = None;
