@@ -238,8 +238,10 @@ impl Ledger {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let mut mind = self.mind();
-        let since = mind.outage.map_or(now, |outage| outage.since);
-        if mind.outage.is_none() {
+        // Between two tries that are far apart others may have reached it, and been promised places.
+        let lasting = mind.outage.filter(|outage| now < outage.retry_at + RETRY + ATTEMPT);
+        let since = lasting.map_or(now, |outage| outage.since);
+        if lasting.is_none() {
             warn!(
                 reason = error_chain(failure),
                 silence_seconds = SILENCE.as_secs_f64(),
