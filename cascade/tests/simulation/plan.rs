@@ -172,14 +172,6 @@ impl Plan {
         }
     }
 
-    /// The plan of a seed, with a safeguard broken.
-    pub(crate) fn sabotaged(seed: u64, sabotage: Sabotage) -> Self {
-        Self {
-            sabotage: Some(sabotage),
-            ..Self::of(seed)
-        }
-    }
-
     /// Whether nothing fails.
     pub(crate) fn is_quiet(&self) -> bool {
         !self.faults.iter().any(|fault| fault.is_failure())
