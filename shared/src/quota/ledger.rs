@@ -71,8 +71,6 @@ pub struct Ledger {
     limits: Limits,
     clock: Clock,
     jitter: Jitter,
-    /// Tells this process's writes from those of others.
-    writer: String,
     /// None where there can be none: then nobody asks until the ledger is reached.
     own_pace: Option<Pace>,
     mind: Mutex<Mind>,
@@ -123,6 +121,8 @@ pub(super) enum Turned {
 struct Body {
     #[serde(flatten)]
     calendar: Calendar,
+    /// Tells this write from any other, also from one that this process makes at the same time: were they alike, each would
+    /// take the other for itself, and one promise would serve two.
     by: String,
 }
 
@@ -149,7 +149,6 @@ impl Ledger {
             table,
             limits,
             own_pace: Pace::of_one_among(settings.instances, limits.per_window),
-            writer: jitter.token(),
             clock,
             jitter,
             mind: Mutex::default(),
@@ -381,7 +380,7 @@ impl Ledger {
             }
             let body = Body {
                 calendar: calendar.clone(),
-                by: self.writer.clone(),
+                by: self.jitter.token(),
             };
             let next = Entry::after(entry.as_ref(), &body, Some(now + KEPT))?;
             let seen = entry.as_ref().map(|entry| entry.version);
