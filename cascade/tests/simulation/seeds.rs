@@ -1,6 +1,6 @@
 //! Many seeds, each of them a plan: nothing that has to hold may fail to.
 
-use crate::plan::Plan;
+use crate::plan::{Fault, Plan};
 use crate::simulate;
 
 /// How many seeds are tried where nobody says otherwise.
@@ -72,5 +72,17 @@ fn the_same_seed_leads_to_the_same_events() {
         let differs = one.iter().zip(&other).position(|(one, other)| one != other);
         assert_eq!(differs.map(|line| (&one[line], &other[line])), None, "seed {seed}");
         assert_eq!(one.len(), other.len());
+    }
+}
+
+#[test]
+fn a_run_of_many_requests_takes_as_long_as_the_quota_asks_for() {
+    for seed in 0..60 {
+        let mut plan = Plan::of(seed);
+        plan.faults.retain(|fault| [Fault::Changes, Fault::Reordering, Fault::Skew].contains(fault));
+        plan.salespersons = 14;
+        plan.branches = 3;
+        plan.quota = plan.quota % 8 + 4;
+        assert_eq!(simulate(&plan, false).violation, None, "{plan:?}");
     }
 }

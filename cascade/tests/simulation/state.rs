@@ -139,6 +139,7 @@ fn swap(world: &World, process: &Process, id: String, seen: Option<u64>, mut ent
         let current = state.entries.get(&id);
         if current.map(|current| current.version) != seen {
             if current == Some(&entry) {
+                world.sim.note(|| format!("{} finds {id} as it wants it", process.name));
                 return Swapped::Done;
             }
             let ignored = match sabotage {
