@@ -348,10 +348,9 @@ impl Fleet {
             }
             fleet.world.sim.note(|| format!("run {run} is given up"));
             if fleet.world.sim.is_calm() {
-                fleet
-                    .world
-                    .sim
-                    .violate(Invariant::Progress, || format!("run {run} failed, although nothing does"));
+                fleet.world.sim.violate(Invariant::Progress, || {
+                    format!("run {run} failed, although nothing does")
+                });
             }
         });
     }

@@ -323,14 +323,18 @@ impl WorkQueue for SimQueue {
 
     async fn make_visible_after(&self, receipts: Vec<(String, Duration)>) -> Result<(), QueueError> {
         let which = self.which;
-        self.batch("hand messages back", receipts, move |world, process, (receipt, after)| {
-            process.lays_down(&receipt);
-            let mut queue = lock(which(world));
-            // A receipt that is not the last one changes nothing.
-            if let Some(waiting) = queue.waiting.iter_mut().find(|waiting| waiting.receipt == receipt) {
-                waiting.visible_from = world.sim.elapsed() + after;
-            }
-        })
+        self.batch(
+            "hand messages back",
+            receipts,
+            move |world, process, (receipt, after)| {
+                process.lays_down(&receipt);
+                let mut queue = lock(which(world));
+                // A receipt that is not the last one changes nothing.
+                if let Some(waiting) = queue.waiting.iter_mut().find(|waiting| waiting.receipt == receipt) {
+                    waiting.visible_from = world.sim.elapsed() + after;
+                }
+            },
+        )
         .await
     }
 

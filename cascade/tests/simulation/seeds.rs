@@ -79,7 +79,8 @@ fn the_same_seed_leads_to_the_same_events() {
 fn a_run_of_many_requests_takes_as_long_as_the_quota_asks_for() {
     for seed in 0..60 {
         let mut plan = Plan::of(seed);
-        plan.faults.retain(|fault| [Fault::Changes, Fault::Reordering, Fault::Skew].contains(fault));
+        plan.faults
+            .retain(|fault| [Fault::Changes, Fault::Reordering, Fault::Skew].contains(fault));
         plan.salespersons = 14;
         plan.branches = 3;
         plan.quota = plan.quota % 8 + 4;

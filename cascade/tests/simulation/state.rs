@@ -15,6 +15,9 @@ use crate::process::Process;
 use crate::sim::{Die, Sim, lock, on_the_wire};
 use crate::world::World;
 
+/// For less than this a process that cannot reach the calendar makes no request.
+const SILENCE: Duration = Duration::from_secs(120);
+
 /// The runs that were noted as done, whatever becomes of the note.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
@@ -50,6 +53,15 @@ impl State {
             claims: BTreeMap::new(),
             outages,
         }
+    }
+
+    /// Whether requests of the last minute may have been made by processes that each kept a pace, as none could reach the
+    /// calendar. Whoever reaches it first after an outage, and has kept no pace himself, cannot know of them.
+    pub(crate) fn has_been_out(&self, now: Duration) -> bool {
+        self.outages.iter().any(|(from, to)| {
+            let paced = *from + SILENCE..*to + Duration::from_secs(80);
+            *to > *from + SILENCE && paced.contains(&now)
+        })
     }
 
     /// Who is at work on an id.

@@ -116,13 +116,7 @@ impl Table for SimTable {
     }
 }
 
-fn write(
-    world: &World,
-    key: RowKey,
-    seen: Option<&Option<String>>,
-    change: &Change,
-    last_modified: &str,
-) -> Written {
+fn write(world: &World, key: RowKey, seen: Option<&Option<String>>, change: &Change, last_modified: &str) -> Written {
     let sim = &world.sim;
     let sabotage = sim.plan.sabotage;
     let first_row = {
@@ -142,14 +136,21 @@ fn write(
             sim.violate(Invariant::Rows, || format!("{key:?} goes back to {last_modified}"));
         }
         let versions = vendor.versions(&key);
-        let Some(version) = versions.iter().rposition(|record| record.is_stored && says(&row, record)) else {
-            sim.violate(Invariant::Rows, || format!("{key:?} is no record of the vendor's: {row:?}"));
+        let Some(version) = versions
+            .iter()
+            .rposition(|record| record.is_stored && says(&row, record))
+        else {
+            sim.violate(Invariant::Rows, || {
+                format!("{key:?} is no record of the vendor's: {row:?}")
+            });
             return Written::Done;
         };
         let branch = |row: &Row| row.attributes.get("branch_id").cloned();
         let is_given = key.0 == Entity::Sale && !versions[version].row.contains_key("branch_id");
         if is_given && before.is_some_and(|before| branch(before).is_some() && branch(before) != branch(&row)) {
-            sim.violate(Invariant::Rows, || format!("{key:?} has lost the branch it was first seen under"));
+            sim.violate(Invariant::Rows, || {
+                format!("{key:?} has lost the branch it was first seen under")
+            });
         }
         let first_row = before.is_none();
         sim.note(|| format!("row {key:?} says version {version} of {last_modified}"));

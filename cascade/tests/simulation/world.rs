@@ -130,8 +130,9 @@ impl World {
             verify: false,
         };
         if let Err(missing) = self.effects(&work) {
-            self.sim
-                .violate(Invariant::Durability, || format!("{entry} is done for {run}, but {missing}"));
+            self.sim.violate(Invariant::Durability, || {
+                format!("{entry} is done for {run}, but {missing}")
+            });
         }
     }
 
@@ -218,7 +219,9 @@ impl World {
                 continue;
             }
             match rows.get(&record.key) {
-                None => self.sim.violate(Invariant::Model, || format!("{:?} has no row", record.key)),
+                None => self
+                    .sim
+                    .violate(Invariant::Model, || format!("{:?} has no row", record.key)),
                 Some(row) if !row.says(record) => self.sim.violate(Invariant::Model, || {
                     format!("{:?} says {:?}, not {:?}", record.key, row.row, record.row)
                 }),
@@ -264,11 +267,16 @@ impl World {
             }
             for (asked, given) in &answers {
                 // A first load is owed even where a part of the sales was looked at for the run.
-                let loads = if plan.lookback_hours > 0 && asked.kind == "sales" { 2 } else { 1 };
+                let loads = if plan.lookback_hours > 0 && asked.kind == "sales" {
+                    2
+                } else {
+                    1
+                };
                 if given.len() > loads || !expected.contains(*asked) {
                     let times = given.len();
-                    self.sim
-                        .violate(Invariant::OncePerRun, || format!("{asked} was asked for {times} times in a run"));
+                    self.sim.violate(Invariant::OncePerRun, || {
+                        format!("{asked} was asked for {times} times in a run")
+                    });
                 }
             }
             if let Some(asked) = expected.iter().find(|asked| !answers.contains_key(asked)) {

@@ -85,7 +85,10 @@ mod tests {
             // In a minute each has one more than fits between its requests.
             let each = pace.map_or(0, |pace| 1 + minute.as_nanos() / pace.period().as_nanos());
             let all = each * u128::from(instances.get());
-            assert!(all <= u128::from(requests.get()), "{instances} instances, quota {requests}: {all}");
+            assert!(
+                all <= u128::from(requests.get()),
+                "{instances} instances, quota {requests}: {all}"
+            );
         }
     }
 }
