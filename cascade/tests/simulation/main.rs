@@ -2,8 +2,13 @@
 //! follow from one seed. What can go wrong goes wrong there at any point at which the code waits, and the invariants of
 //! `docs/ARCHITECTURE.md` are held against every step.
 //!
-//! `CASCADE_SEEDS=100000 cargo test -p cascade --test simulation` tries so many seeds; `CASCADE_SEED=17` tries one, and
-//! prints its trace.
+//! `CASCADE_SEEDS=100000 cargo test -p cascade --test simulation` tries so many seeds, `CASCADE_FIRST_SEED` says from which
+//! on; `CASCADE_SEED=17` tries one, and prints its trace with `-- --nocapture`.
+//!
+//! Two limits are known, and kept apart from what must not happen. Right after an outage of the state table of more than
+//! two minutes, whoever finds the calendar first knows nothing of the paces that others have kept meanwhile
+//! (`State::has_been_out`). And where work could neither claim its id nor note that it was done, a record that goes back to
+//! what it was before is not compared with its row (`Vendor::change`).
 
 use plan::Plan;
 use sim::{Sim, Violation};

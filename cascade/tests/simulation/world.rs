@@ -214,7 +214,6 @@ impl World {
             .then(|| time::Duration::hours(self.sim.plan.lookback_hours.into()));
         for record in vendor.records() {
             let lookback = lookback.filter(|_| record.key.0 == Entity::Sale);
-            // Whoever was transferred away is asked for no more, if nobody there is a salesperson.
             if !record.is_stored || !is_recent(record, lookback, self.sim.now()) {
                 continue;
             }
