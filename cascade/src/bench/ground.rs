@@ -83,15 +83,23 @@ impl Ground {
         Ok(())
     }
 
-    pub(super) async fn shutdown(self) -> Result<(), BenchError> {
+    /// Ends all in order, and answers what was measured. Where that is an error, the folder is left for whoever wants to
+    /// know why.
+    pub(super) async fn shutdown<T>(mut self, measured: Result<T, BenchError>) -> Result<T, BenchError> {
+        self.folder.is_kept = measured.is_err();
         self.vendor.shutdown().await;
-        self.cloud.shutdown().await?;
-        self.folder.remove()
+        let ended = self.cloud.shutdown().await;
+        let measured = measured?;
+        ended?;
+        Ok(measured)
     }
 }
 
-/// A folder under the system's temporary one. It is left there where something went wrong, for whoever wants to know what.
-pub(super) struct Folder(PathBuf);
+/// A folder under the system's temporary one.
+pub(super) struct Folder {
+    path: PathBuf,
+    is_kept: bool,
+}
 
 impl Folder {
     fn new() -> Result<Self, BenchError> {
@@ -99,19 +107,25 @@ impl Folder {
         let name = format!("cascade-bench-{}-{}", std::process::id(), now.as_nanos());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(path.join("logs")).map_err(BenchError::io(format!("make {}", path.display())))?;
-        Ok(Self(path))
+        Ok(Self { path, is_kept: false })
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Where the functions write to.
     pub(super) fn logs(&self) -> PathBuf {
-        self.0.join("logs")
+        self.path.join("logs")
     }
+}
 
-    fn remove(self) -> Result<(), BenchError> {
-        std::fs::remove_dir_all(&self.0).map_err(BenchError::io(format!("remove {}", self.0.display())))
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.is_kept
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(folder = %self.path.display(), reason = %error, "a folder is left behind");
+        }
     }
 }

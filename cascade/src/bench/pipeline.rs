@@ -142,7 +142,7 @@ pub fn sizes(sales: usize) -> (usize, usize) {
 pub async fn measure(
     sales: usize,
     seed: u64,
-    mut watch: impl FnMut(&'static str, Sight),
+    watch: impl FnMut(&'static str, Sight),
 ) -> Result<SizeReport, BenchError> {
     let binaries = Binaries::beside_this_command()?;
     let (salespersons_per_branch, sales_per_salesperson) = sizes(sales);
@@ -153,8 +153,27 @@ pub async fn measure(
     };
     let ground = Ground::start(world, None).await?;
     let salespersons = BRANCHES * salespersons_per_branch;
-    let sales = salespersons * sales_per_salesperson;
-    let world = Sizes { salespersons, sales };
+    let sizes = Sizes {
+        salespersons,
+        sales: salespersons * sales_per_salesperson,
+    };
+    let passes = three_passes(&binaries, &ground, sizes, watch).await;
+    let passes = ground.shutdown(passes).await?;
+    Ok(SizeReport {
+        branches: BRANCHES,
+        salespersons,
+        sales: sizes.sales,
+        passes,
+    })
+}
+
+async fn three_passes(
+    binaries: &Binaries,
+    ground: &Ground,
+    sizes: Sizes,
+    mut watch: impl FnMut(&'static str, Sight),
+) -> Result<Vec<Pass>, BenchError> {
+    let sales = sizes.sales;
     let mut passes = Vec::new();
     for name in ["first load", "nothing changed", "1 % changed"] {
         let changed = match passes.len() {
@@ -163,15 +182,9 @@ pub async fn measure(
             _ => ground.vendor.correct_sales((sales / CHANGED).max(1)),
         };
         let mut watch = |sight| watch(name, sight);
-        passes.push(pass(&binaries, &ground, world, name, changed, &mut watch).await?);
+        passes.push(pass(binaries, ground, sizes, name, changed, &mut watch).await?);
     }
-    ground.shutdown().await?;
-    Ok(SizeReport {
-        branches: BRANCHES,
-        salespersons,
-        sales,
-        passes,
-    })
+    Ok(passes)
 }
 
 #[derive(Clone, Copy)]

@@ -68,6 +68,10 @@ pub struct QuotaReport {
     pub quota: usize,
     /// Whether the functions shared a state table.
     pub has_state: bool,
+    /// How long a message that was received and not deleted stayed hidden, in seconds; `None`: 900, as on AWS.
+    pub hidden_seconds: Option<u64>,
+    /// How long a poll took new messages, in seconds.
+    pub poll_window_seconds: u64,
     /// Processes killed and started anew.
     pub kills: usize,
     /// Different requests that the vendor answered in full.
@@ -165,10 +169,21 @@ fn world(requests: usize, seed: u64) -> WorldOptions {
 ///
 /// # Errors
 /// If something cannot be started, a function ends by itself, or it takes far longer than it should.
-pub async fn measure(options: QuotaOptions, mut watch: impl FnMut(Sight)) -> Result<QuotaReport, BenchError> {
+pub async fn measure(options: QuotaOptions, watch: impl FnMut(Sight)) -> Result<QuotaReport, BenchError> {
     let binaries = Binaries::beside_this_command()?;
     let expected = options.requests.max(LEAST_REQUESTS);
     let ground = Ground::start(world(expected, options.seed), Some(options.quota.get())).await?;
+    let measured = run(&binaries, &ground, options, expected, watch).await;
+    ground.shutdown(measured).await
+}
+
+async fn run(
+    binaries: &Binaries,
+    ground: &Ground,
+    options: QuotaOptions,
+    expected: usize,
+    mut watch: impl FnMut(Sight),
+) -> Result<QuotaReport, BenchError> {
     if options.kill {
         ground.hide_received_for(HIDDEN_FOR).await?;
     }
@@ -184,7 +199,7 @@ pub async fn measure(options: QuotaOptions, mut watch: impl FnMut(Sight)) -> Res
     for (stage, number) in PROCESSES {
         for number in 1..=number {
             let name = format!("{}-{number}", stage.name());
-            functions.push((Function::start(&binaries, &ground, &told, stage, &name).await?, name));
+            functions.push((Function::start(binaries, ground, &told, stage, &name).await?, name));
         }
     }
     for (function, _) in &mut functions {
@@ -231,7 +246,7 @@ pub async fn measure(options: QuotaOptions, mut watch: impl FnMut(Sight)) -> Res
             let (killed, name) = functions.swap_remove(victim);
             let stage = killed.stage;
             drop(killed);
-            let mut anew = Function::start(&binaries, &ground, &told, stage, &name).await?;
+            let mut anew = Function::start(binaries, ground, &told, stage, &name).await?;
             anew.ready().await?;
             anew.open();
             functions.push((anew, name));
@@ -243,10 +258,12 @@ pub async fn measure(options: QuotaOptions, mut watch: impl FnMut(Sight)) -> Res
     let usage = ground.cloud.usage().since(&before);
     let dead_letters = ground.dead_letters().await?;
     let requests = ground.vendor.requests();
-    let report = QuotaReport {
+    Ok(QuotaReport {
         expected,
         quota: options.quota.get(),
         has_state: options.has_state,
+        hidden_seconds: options.kill.then_some(HIDDEN_FOR.as_secs()),
+        poll_window_seconds: told.poll_window.as_secs(),
         kills: sight.kills,
         answered: answered(&requests),
         dead_letters,
@@ -254,10 +271,7 @@ pub async fn measure(options: QuotaOptions, mut watch: impl FnMut(Sight)) -> Res
         wall_seconds: wall.as_secs_f64(),
         sqs: of_sqs(&usage),
         state_table: usage.requests_by_operation(|asked| asked.resource == ground.places.state_table),
-    };
-    drop(functions);
-    ground.shutdown().await?;
-    Ok(report)
+    })
 }
 
 fn of_sqs(usage: &Usage) -> BTreeMap<String, u64> {

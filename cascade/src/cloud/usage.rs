@@ -1,7 +1,7 @@
 //! What was asked of the cloud, and what AWS would bill for it: counted always, because it costs next to nothing.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use axum::body::Bytes;
@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// DynamoDB's operations that answer what they used up, if they are asked to.
-const METERED: [&str; 10] = [
+const METERED: [&str; 13] = [
+    "BatchExecuteStatement",
     "BatchGetItem",
     "BatchWriteItem",
     "DeleteItem",
+    "ExecuteStatement",
+    "ExecuteTransaction",
     "GetItem",
     "PutItem",
     "Query",
@@ -175,6 +178,25 @@ pub(super) struct Metered {
     pub(super) body: Bytes,
     /// Whether the client does not expect the units in its answer.
     unasked: bool,
+    /// Whether the units are read units.
+    reads: bool,
+}
+
+/// A statement of a batch.
+#[derive(Deserialize)]
+struct Statement<'a> {
+    #[serde(rename = "Statement", borrow)]
+    text: Cow<'a, str>,
+}
+
+/// The table that a PartiQL statement is about: what is quoted first, in the way in which tables are.
+fn table_of(statement: &str) -> Option<&str> {
+    statement.split('"').nth(1)
+}
+
+fn is_select(statement: &str) -> bool {
+    let verb = statement.trim_start().get(..6);
+    verb.is_some_and(|verb| verb.eq_ignore_ascii_case("select"))
 }
 
 impl Metered {
@@ -186,16 +208,38 @@ impl Metered {
             table: Option<Cow<'a, str>>,
             #[serde(rename = "RequestItems", borrow)]
             tables: Option<BTreeMap<Cow<'a, str>, IgnoredAny>>,
+            #[serde(rename = "Statement", borrow)]
+            statement: Option<Cow<'a, str>>,
+            #[serde(rename = "Statements", alias = "TransactStatements", default, borrow)]
+            statements: Vec<Statement<'a>>,
         }
         let text = std::str::from_utf8(&body).unwrap_or_default();
         let names = serde_json::from_str::<Names>(text).ok();
+        let statements = || {
+            let names = names.as_ref()?;
+            let several = names.statements.iter().map(|statement| &statement.text);
+            Some(names.statement.iter().chain(several))
+        };
         let resource = match &names {
             Some(Names { table: Some(table), .. }) => table.to_string(),
             Some(Names {
                 tables: Some(tables), ..
             }) => tables.keys().map(AsRef::as_ref).collect::<Vec<_>>().join(","),
-            _ => String::new(),
+            Some(_) => {
+                let tables: BTreeSet<_> = statements()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|text| table_of(text))
+                    .collect();
+                tables.into_iter().collect::<Vec<_>>().join(",")
+            }
+            None => String::new(),
         };
+        // A batch of statements either reads or writes.
+        let selects = statements()
+            .and_then(|mut statements| statements.next())
+            .is_some_and(|first| is_select(first));
+        let reads = selects || READS.contains(&operation);
         let asked = Asked::of("DynamoDB", operation, resource);
         let inside = text.trim_start().strip_prefix('{');
         let inside = inside.filter(|_| names.is_some() && METERED.contains(&operation));
@@ -207,12 +251,14 @@ impl Metered {
                     asked,
                     body,
                     unasked: true,
+                    reads,
                 }
             }
             None => Self {
                 asked,
                 body,
                 unasked: false,
+                reads,
             },
         }
     }
@@ -225,7 +271,7 @@ impl Metered {
             let units = units_of_failure(&body);
             (body, units)
         };
-        let reads = READS.contains(&self.asked.operation.as_str());
+        let reads = self.reads;
         let used = Used {
             bytes_out: body.len() as u64,
             read_units: if reads { units } else { 0.0 },
@@ -343,6 +389,10 @@ mod tests {
         assert_eq!((table.as_str(), &handed_on["ReturnConsumedCapacity"]), ("a", &total));
         let (tables, handed_on) = metered("BatchGetItem", r#"{"RequestItems": {"b": {"Keys": []}, "a": {}}}"#);
         assert_eq!((tables.as_str(), &handed_on["ReturnConsumedCapacity"]), ("a,b", &total));
+        let insert =
+            r#"{"Statements": [{"Statement": "INSERT INTO \"c\" VALUE {'id':?}", "Parameters": [{"S": "1"}]}]}"#;
+        let (tables, handed_on) = metered("BatchExecuteStatement", insert);
+        assert_eq!((tables.as_str(), &handed_on["ReturnConsumedCapacity"]), ("c", &total));
         assert_eq!(metered("Scan", "{}").1, json!({"ReturnConsumedCapacity": "TOTAL"}));
         for (operation, body) in [
             ("DescribeTable", r#"{"TableName": "a"}"#),
@@ -369,6 +419,21 @@ mod tests {
             r#"{"Responses":{"a":[{"n":{"N":"1.10"}}]}}"#
         );
         assert_eq!(asked(r#"{"RequestItems":{},"ReturnConsumedCapacity":"TOTAL"}"#), answer);
+    }
+
+    #[test]
+    fn statements_cost_what_their_verb_says() {
+        let answer = r#"{"Responses":[{}],"ConsumedCapacity":[{"TableName":"a","CapacityUnits":1.0}]}"#;
+        for (statement, expected) in [
+            (r#"UPDATE \"a\" SET \"b\"=?"#, (0.0, 1.0)),
+            (r#"select * from \"a\""#, (1.0, 0.0)),
+        ] {
+            let request = format!(r#"{{"Statements":[{{"Statement":"{statement}"}}]}}"#);
+            let metered = Metered::new("BatchExecuteStatement", request.into());
+            assert_eq!(metered.asked.resource, "a");
+            let used = metered.answer(true, answer.into()).1;
+            assert_eq!((used.read_units, used.write_units), expected, "{statement}");
+        }
     }
 
     #[test]

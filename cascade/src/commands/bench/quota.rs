@@ -121,7 +121,9 @@ impl fmt::Display for Shown<'_> {
             format!("{:.1} s", report.wall_seconds),
             String::new(),
         );
-        row("processes killed", report.kills.to_string(), String::new());
+        if report.kills > 0 {
+            row("processes killed", report.kills.to_string(), String::new());
+        }
         row("dead letters", report.dead_letters.to_string(), String::new());
         let state = if report.has_state {
             self.each_request(&report.state_table)
