@@ -64,6 +64,8 @@ pub struct Pass {
     pub counts: Counts,
     /// Whether every change, and nothing else, was written, and no message is left or dead.
     pub is_right: bool,
+    /// Errors that invocations ended in.
+    pub errors: Vec<String>,
     /// Requests to the vendor, and the bytes of its answers' bodies.
     pub vendor: VendorUse,
     /// Requests to SQS.
@@ -234,7 +236,8 @@ async fn pass(
 
     let mut counts = Counts::default();
     said.iter().for_each(|said| counts += said.counts);
-    let is_whole = said.iter().all(|said| said.errors.is_empty()) && ground.dead_letters().await? == 0;
+    let errors: Vec<_> = said.into_iter().flat_map(|said| said.errors).collect();
+    let is_whole = errors.is_empty() && ground.dead_letters().await? == 0;
     let (branches, salespersons) = (BRANCHES as u64, sizes.salespersons as u64);
     let (inserted, updated) = match name {
         "first load" => (branches + salespersons + sizes.sales as u64, 0),
@@ -248,6 +251,7 @@ async fn pass(
         changed_sales: changed,
         counts,
         is_right: is_whole && counts.inserted == inserted && counts.updated == updated,
+        errors,
         vendor: VendorUse {
             requests: requests.len(),
             answered_304: requests.iter().filter(|request| request.status == 304).count(),
@@ -346,6 +350,7 @@ mod tests {
             changed_sales: 0,
             counts: Counts::default(),
             is_right: true,
+            errors: Vec::new(),
             vendor: VendorUse::default(),
             sqs: ServiceUse::default(),
             tables: BTreeMap::new(),

@@ -78,6 +78,8 @@ pub struct QuotaReport {
     pub answered: usize,
     /// Messages in the dead-letter queues.
     pub dead_letters: u64,
+    /// Errors that invocations ended in, those of killed processes left out.
+    pub errors: Vec<String>,
     /// By the vendor's ledger.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -92,7 +94,12 @@ pub struct QuotaReport {
 impl QuotaReport {
     /// Whether everything was done without a request over the quota.
     pub fn is_good(&self) -> bool {
-        self.verdict.over_quota == 0 && self.answered == self.expected && self.dead_letters == 0
+        self.verdict.over_quota == 0 && self.is_done()
+    }
+
+    /// Whether everything was done.
+    pub fn is_done(&self) -> bool {
+        self.answered == self.expected && self.dead_letters == 0 && self.errors.is_empty()
     }
 }
 
@@ -267,6 +274,10 @@ async fn run(
         kills: sight.kills,
         answered: answered(&requests),
         dead_letters,
+        errors: functions
+            .iter()
+            .flat_map(|(function, _)| function.said().errors)
+            .collect(),
         verdict: Verdict::on(&requests, options.quota),
         wall_seconds: wall.as_secs_f64(),
         sqs: of_sqs(&usage),

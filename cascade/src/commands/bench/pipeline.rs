@@ -76,7 +76,9 @@ impl fmt::Display for Shown<'_> {
             report.branches
         )?;
         writeln!(f, "{}\n", self.totals())?;
-        writeln!(f, "{}", self.each())
+        writeln!(f, "{}", self.each())?;
+        let mut errors = report.passes.iter().flat_map(|pass| &pass.errors);
+        errors.try_for_each(|error| writeln!(f, "  {error}"))
     }
 }
 

@@ -79,7 +79,7 @@ impl Drop for Progress {
 }
 
 fn notes(sight: Sight) -> String {
-    let notes = [(sight.refused, "answered 429"), (sight.kills, "processes killed")];
+    let notes = [(sight.refused, "answered 429"), (sight.kills, "killed")];
     let notes = notes.iter().filter(|(number, _)| *number > 0);
     notes.map(|(number, what)| format!(" · {number} {what}")).collect()
 }
@@ -96,6 +96,6 @@ mod tests {
             kills: 1,
             ..Sight::default()
         };
-        assert_eq!(notes(sight), " · 3 answered 429 · 1 processes killed");
+        assert_eq!(notes(sight), " · 3 answered 429 · 1 killed");
     }
 }

@@ -143,13 +143,11 @@ impl fmt::Display for Shown<'_> {
         if verdict.over_quota > 0 {
             bad.push(format!("{} requests were over the quota", verdict.over_quota));
         }
-        if report.answered < report.expected || report.dead_letters > 0 {
-            bad.push("not everything was done".to_owned());
+        if !report.is_done() {
+            bad.push("not everything was done as it should be".to_owned());
         }
-        if report.answered > report.expected {
-            bad.push("more was asked for than there is".to_owned());
-        }
-        write!(f, "Not good: {}.", bad.join(", and "))
+        write!(f, "Not good: {}.", bad.join(", and "))?;
+        report.errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
     }
 }
 
