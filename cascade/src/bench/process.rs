@@ -1,11 +1,9 @@
 //! What a process has used up, as Linux tells it.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 /// What `/proc/*/stat` counts time in, on every architecture that there are functions for.
-const TICKS_PER_SECOND: u64 = 100;
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What a process has used up so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -26,11 +24,11 @@ fn parse(stat: &str, status: &str) -> Option<Readings> {
     // The name, in parentheses, may hold anything. After it come the state, and eleven fields on the times.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
-    let cpu = Duration::from_millis((ticks()? + ticks()?) * 1000 / TICKS_PER_SECOND);
+    let cpu = ticks()? + ticks()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = peak.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(Readings {
-        cpu_seconds: cpu.as_secs_f64(),
+        cpu_seconds: cpu as f64 / TICKS_PER_SECOND,
         peak_rss_bytes: kibibytes * 1024,
     })
 }

@@ -339,7 +339,7 @@ mod tests {
             (&[0.0, 0.0, 60.0], 0),
             (&[0.0, 59.0, 60.0, 61.0], 1),
             // those over it count as well
-            (&[0.0, 1.0, 2.0, 3.0, 62.5], 3),
+            (&[0.0, 1.0, 2.0, 3.0, 61.5], 3),
         ] {
             assert_eq!(over_quota(&at(times), quota(2)), over, "{times:?}");
         }
