@@ -154,11 +154,14 @@ impl fmt::Display for Shown<'_> {
 impl Shown<'_> {
     /// Requests to a service for one to the vendor.
     fn each_request(&self, by_operation: &BTreeMap<String, u64>) -> String {
+        if by_operation.is_empty() {
+            return "nothing was asked of it".to_owned();
+        }
         let requests = self.0.verdict.requests.max(1) as f64;
         let each = by_operation
             .iter()
             .map(|(operation, number)| format!("{:.2} {operation}", *number as f64 / requests));
-        format!("a request: {}", each.collect::<Vec<_>>().join(", "))
+        format!("for one to the vendor: {}", each.collect::<Vec<_>>().join(", "))
     }
 }
 
