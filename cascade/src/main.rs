@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use cascade::commands::bench::BenchArgs;
 use cascade::commands::dlq::DlqArgs;
 use cascade::commands::doctor::DoctorArgs;
 use cascade::commands::run::RunArgs;
 use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
-use cascade::commands::{CommandError, dlq, doctor, run, status, up, vendor};
+use cascade::commands::{CommandError, bench, dlq, doctor, run, status, up, vendor};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -33,6 +34,7 @@ enum Command {
     Dlq(DlqArgs),
     Doctor(DoctorArgs),
     Vendor(VendorArgs),
+    Bench(BenchArgs),
 }
 
 /// Not everything was done.
@@ -50,6 +52,7 @@ async fn main() -> ExitCode {
         Command::Dlq(args) => dlq::dlq(args).await,
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Vendor(args) => vendor::vendor(args).await.map(|()| true),
+        Command::Bench(args) => bench::bench(args).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! The subcommands, a module each.
 
+pub mod bench;
 pub mod dlq;
 pub mod doctor;
 pub mod run;
@@ -15,6 +16,7 @@ pub mod session;
 
 use thiserror::Error;
 
+use crate::bench::BenchError;
 use crate::cloud::CloudError;
 use crate::pipeline::DepthError;
 use crate::state::StateError;
@@ -35,6 +37,12 @@ pub enum CommandError {
     /// What is remembered between two calls.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A measurement.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// The user.
+    #[error("interrupted")]
+    Interrupted,
     /// A queue.
     #[error(transparent)]
     Depth(#[from] DepthError),
