@@ -486,7 +486,7 @@ fn redirect_target(response: &Response, url: &Url) -> Result<Url, String> {
     same_origin(url, target, "a redirect")
 }
 
-fn same_origin(asked: &Url, target: Url, what: &str) -> Result<Url, String> {
+pub(crate) fn same_origin(asked: &Url, target: Url, what: &str) -> Result<Url, String> {
     if target.origin() == asked.origin() {
         return Ok(target);
     }
