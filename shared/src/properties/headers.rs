@@ -1,3 +1,4 @@
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use time::UtcDateTime;
@@ -8,21 +9,25 @@ use crate::vendor::client::same_origin;
 use crate::vendor::link::next_page;
 use crate::vendor::retry_after;
 
+static ASKED: LazyLock<Url> = LazyLock::new(|| {
+    let asked = "https://www.dundermifflinpaper.com/sales?employeeID=1235";
+    Url::parse(asked).expect("a URL")
+});
+
 /// Of an answer's `Link` headers, one a line.
 pub fn link(headers: &[u8]) {
     // As the client reads them.
     let headers = String::from_utf8_lossy(headers);
     let headers: Vec<_> = headers.lines().collect();
-    let asked = Url::parse("https://www.dundermifflinpaper.com/sales?employeeID=1235").expect("a URL");
-    let read = |headers: &[&str]| next_page(headers.iter().copied(), &asked);
+    let read = |headers: &[&str]| next_page(headers.iter().copied(), &ASKED);
 
     let next = read(&headers);
     if let Ok(Some(next)) = &next {
         let written = format!("<{next}>; rel=\"next\"");
         assert_eq!(read(&[&written]).as_ref(), Ok(&Some(next.clone())), "{written}");
-        if let Ok(next) = same_origin(&asked, next.clone(), "the next page") {
+        if let Ok(next) = same_origin(&ASKED, next.clone(), "the next page") {
             let place = (next.scheme(), next.host_str(), next.port_or_known_default());
-            assert_eq!(place, ("https", asked.host_str(), Some(443)));
+            assert_eq!(place, ("https", ASKED.host_str(), Some(443)));
         }
     }
     // Several headers are one with commas (RFC 9110, section 5.3), and nothing stands after the next page.
@@ -37,7 +42,7 @@ pub fn link(headers: &[u8]) {
     for header in headers {
         let quoted = header.replace('\\', r"\\").replace('"', r#"\""#);
         let title = |relation: &str| read(&[&format!("</2>; title=\"{quoted}\"; rel={relation}, </3>")]);
-        assert_eq!(title("next"), Ok(Some(asked.join("/2").expect("a URL"))), "{quoted}");
+        assert_eq!(title("next"), Ok(Some(ASKED.join("/2").expect("a URL"))), "{quoted}");
         assert_eq!(title("prev"), Ok(None), "{quoted}");
     }
 }
