@@ -14,8 +14,11 @@ pub use events::events;
 pub use headers::{link, retry_after};
 pub use messages::messages;
 
+/// What holds of some bytes from outside: panics where it does not.
+pub type Property = fn(&[u8]);
+
 /// All of them, by the names of their fuzz targets.
-pub const ALL: [(&str, fn(&[u8])); 7] = [
+pub const ALL: [(&str, Property); 7] = [
     ("branches", branches),
     ("employees", employees),
     ("events", events),
