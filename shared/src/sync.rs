@@ -10,7 +10,7 @@ use crate::entity::Entity;
 use crate::id::Id;
 use crate::record::{Key, Record, Rejection};
 use crate::run::is_last_modified;
-use crate::table::{MAX_READ, Table, TableError, Written};
+use crate::table::{MAX_READ, Table, TableError, Write, Written};
 use crate::tally::Tally;
 use crate::vendor::answer::{Sketch, Unnamed};
 
@@ -20,11 +20,26 @@ const SLICES_AT_ONCE: usize = 4;
 /// The bytes of JSON after which a slice ends, however few records it has.
 const SLICE_BYTES: usize = 1024 * 1024;
 
-/// How many rows of one slice are written at once.
-const WRITES_AT_ONCE: usize = 16;
-
 /// How often a row is compared anew because somebody else wrote it in between.
 const MAX_CONFLICTS: usize = 20;
+
+/// What keeps an answer from standing in its table as it is. Where all of it is 0, everything in the answer does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// Records that were rejected: they cannot be stored, or the table refuses them.
+    pub rejected: u64,
+    /// Records whose row had been written from a later answer already.
+    pub superseded: u64,
+}
+
+impl Synced {
+    fn and(self, other: Self) -> Self {
+        Self {
+            rejected: self.rejected + other.rejected,
+            superseded: self.superseded + other.superseded,
+        }
+    }
+}
 
 /// Brings a table in step with an answer's records, slice by slice, so that only a few of them are in memory as more
 /// than text. `parent` is the id that was asked for, `first_seen` what a sale without a branch is given.
@@ -38,11 +53,18 @@ pub async fn sync(
     first_seen: Option<&Id>,
     last_modified: &str,
     tally: &Tally,
-) -> Result<(), TableError> {
+) -> Result<Synced, TableError> {
     let work: Vec<_> = slices(sketches)
         .map(|slice| sync_slice(table, slice, parent, first_seen, last_modified, tally))
         .collect();
-    all_of(work, SLICES_AT_ONCE).await
+    // The others go on where one fails; the first error is answered.
+    let results = futures::stream::iter(work).buffer_unordered(SLICES_AT_ONCE);
+    results
+        .fold(Ok(Synced::default()), async |all, one| match (all, one) {
+            (Ok(all), Ok(one)) => Ok(all.and(one)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        })
+        .await
 }
 
 async fn sync_slice(
@@ -52,18 +74,17 @@ async fn sync_slice(
     first_seen: Option<&Id>,
     last_modified: &str,
     tally: &Tally,
-) -> Result<(), TableError> {
+) -> Result<Synced, TableError> {
     let records = read_records(table.entity(), &slice, parent, first_seen, tally);
+    let unreadable = Synced {
+        rejected: (slice.len() - records.len()) as u64,
+        ..Synced::default()
+    };
     let rows = table
         .read(records.iter().map(|record| record.key.clone()).collect())
         .await?;
-    write_changes(table, records, rows, last_modified, tally).await
-}
-
-/// Does all of it, so many at once. The others go on where one fails; the first error is answered.
-async fn all_of(work: Vec<impl Future<Output = Result<(), TableError>>>, at_once: usize) -> Result<(), TableError> {
-    let results = futures::stream::iter(work).buffer_unordered(at_once);
-    results.fold(Ok(()), async |outcome, result| outcome.and(result)).await
+    let synced = write_changes(table, records, rows, last_modified, tally).await?;
+    Ok(unreadable.and(synced))
 }
 
 /// Cuts an answer into slices, none of more records than can be read at once.
@@ -110,60 +131,90 @@ pub async fn write_changes(
     mut rows: HashMap<Key, Row>,
     last_modified: &str,
     tally: &Tally,
-) -> Result<(), TableError> {
-    let writes = records
-        .into_iter()
-        .map(|record| {
-            let row = rows.remove(&record.key);
-            write_change(table, record, row, last_modified, tally)
-        })
+) -> Result<Synced, TableError> {
+    let mut synced = Synced::default();
+    let mut failure = None;
+    let mut pending: Vec<_> = records
+        .iter()
+        .map(|record| (record, rows.remove(&record.key)))
         .collect();
-    all_of(writes, WRITES_AT_ONCE).await
-}
-
-async fn write_change(
-    table: &dyn Table,
-    record: Record,
-    mut row: Option<Row>,
-    last_modified: &str,
-    tally: &Tally,
-) -> Result<(), TableError> {
-    let entity = table.entity();
     for _ in 0..MAX_CONFLICTS {
-        if is_later(row.as_ref(), last_modified) {
-            debug!(id = %record.key.id, "a later answer has been written already");
-            tally.count(|counts| counts.unchanged += 1);
-            return Ok(());
+        let mut differing = Vec::with_capacity(pending.len());
+        let mut writes = Vec::with_capacity(pending.len());
+        for (record, row) in &pending {
+            match compare(table.entity(), record, row.as_ref(), last_modified) {
+                Comparison::Same => tally.count(|counts| counts.unchanged += 1),
+                Comparison::Superseded => {
+                    debug!(id = %record.key.id, "a later answer has been written already");
+                    tally.count(|counts| counts.unchanged += 1);
+                    synced.superseded += 1;
+                }
+                Comparison::Differs(write) => {
+                    differing.push(*record);
+                    writes.push(write);
+                }
+            }
         }
-        let change = Change::between(entity, row.as_ref(), &record);
-        if change == Change::Unchanged {
-            tally.count(|counts| counts.unchanged += 1);
-            return Ok(());
+        if writes.is_empty() {
+            pending.clear();
+            break;
         }
-        match table.write(&record.key, row.as_ref(), &change, last_modified).await? {
-            Written::Done => {
-                tally.count(|counts| match row {
+        let results = table.write_all(&writes, last_modified).await;
+        let mut conflicts = Vec::new();
+        for ((record, write), result) in differing.into_iter().zip(&writes).zip(results) {
+            match result {
+                Ok(Written::Done) => tally.count(|counts| match write.seen {
                     None => counts.inserted += 1,
                     Some(_) => counts.updated += 1,
-                });
-                return Ok(());
-            }
-            Written::Changed(now) => row = now,
-            Written::Refused(reason) => {
-                reject(&record.key.id.to_string(), &Rejection::Refused(reason), tally);
-                return Ok(());
+                }),
+                Ok(Written::Changed(now)) => conflicts.push((record, now)),
+                Ok(Written::Refused(reason)) => {
+                    reject(record.key.id.as_str(), &Rejection::Refused(reason), tally);
+                    synced.rejected += 1;
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
             }
         }
+        pending = conflicts;
     }
-    Err(TableError {
+    if let Some((record, _)) = pending.first() {
+        failure.get_or_insert_with(|| never_still(table.entity(), &record.key));
+    }
+    failure.map_or(Ok(synced), Err)
+}
+
+enum Comparison<'a> {
+    Same,
+    Superseded,
+    Differs(Write<'a>),
+}
+
+fn compare<'a>(entity: Entity, record: &'a Record, row: Option<&'a Row>, last_modified: &str) -> Comparison<'a> {
+    if is_later(row, last_modified) {
+        return Comparison::Superseded;
+    }
+    match Change::between(entity, row, record) {
+        Change::Unchanged => Comparison::Same,
+        change => Comparison::Differs(Write {
+            key: &record.key,
+            seen: row,
+            change,
+        }),
+    }
+}
+
+fn never_still(entity: Entity, key: &Key) -> TableError {
+    TableError {
         action: "keep a row still for long enough to write it",
         source: format!(
             "{} {} was written by others {MAX_CONFLICTS} times in between",
             entity.name(),
-            record.key.id
+            key.id
         )
         .into(),
-    })
+    }
 }
 
 /// Whether a row was written from an answer that was fetched later.
@@ -239,6 +290,16 @@ mod tests {
         let rows = table.read(vec![record.key.clone()]).await.unwrap();
         write_changes(table, vec![record], rows, NOW, &tally).await.unwrap();
         tally.counts()
+    }
+
+    fn named(id: &str, record: Record) -> Record {
+        Record {
+            key: Key {
+                id: Id::new(id.to_owned()).unwrap(),
+                parent: None,
+            },
+            ..record
+        }
     }
 
     #[tokio::test]
