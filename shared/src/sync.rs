@@ -353,4 +353,46 @@ mod tests {
         let result = write_changes(&table, vec![record("red", "1")], HashMap::new(), NOW, &Tally::default()).await;
         assert_eq!(result.unwrap_err().to_string(), "DynamoDB did not write a row");
     }
+
+    #[tokio::test]
+    async fn a_conflict_on_one_row_leaves_the_others_of_the_same_batch_as_they_are() {
+        let table = MemoryTable::new(Entity::Branch);
+        let records: Vec<_> = ["1", "2", "3"].map(|id| named(id, record("red", "1"))).into();
+        table.put_before_next_write(records[1].key.clone(), row(&record("blue", "2"), EARLY));
+        let tally = Tally::default();
+        let synced = write_changes(&table, records, HashMap::new(), NOW, &tally).await;
+        assert_eq!(synced.unwrap(), Synced::default());
+        let counts = tally.counts();
+        assert_eq!((counts.inserted, counts.updated, table.writes()), (2, 1, 4));
+        assert!(
+            table
+                .rows()
+                .values()
+                .all(|stored| *stored == row(&record("red", "1"), NOW))
+        );
+    }
+
+    #[tokio::test]
+    async fn what_keeps_an_answer_from_standing_in_the_table_is_told() {
+        let table = MemoryTable::new(Entity::Branch);
+        table.put(record("", "").key, row(&record("blue", "2"), LATE));
+        let records: Vec<_> = [
+            r#"{"id": 1}"#,
+            r#"{"id": 2}"#,
+            r#"{"id": 3, "branch_id": 4, "branch_branch_id": 5}"#,
+        ]
+        .map(|json| serde_json::from_str(json).unwrap())
+        .into();
+        let (sketches, _) = distinct(Entity::Branch, records, None);
+        let tally = Tally::default();
+        let synced = super::sync(&table, sketches, None, None, NOW, &tally).await.unwrap();
+        assert_eq!(
+            synced,
+            Synced {
+                rejected: 1,
+                superseded: 1
+            }
+        );
+        assert_eq!((tally.counts().inserted, tally.counts().rejected), (1, 1));
+    }
 }

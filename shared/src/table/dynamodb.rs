@@ -175,9 +175,9 @@ impl DynamoTable {
         tokio::time::sleep(self.jitter.around(wait)).await;
     }
 
-    async fn read_rows(&self, keys: Vec<&Key>) -> Result<HashMap<Key, Row>, TableError> {
-        let mut rows = HashMap::with_capacity(keys.len());
-        let mut wanted: Vec<_> = keys.into_iter().map(|key| self.key(key)).collect();
+    async fn read_rows(&self, keys: impl Iterator<Item = &Key> + Send) -> Result<HashMap<Key, Row>, TableError> {
+        let mut wanted: Vec<_> = keys.map(|key| self.key(key)).collect();
+        let mut rows = HashMap::with_capacity(wanted.len());
         let mut tries = 0;
         while !wanted.is_empty() {
             let asked = wanted.len();
@@ -239,10 +239,10 @@ impl DynamoTable {
         }
     }
 
-    /// Makes a batch of writes. What became of each, with its place; `None` for those that have to be made one by one.
-    async fn write_batch(&self, mut wanted: Vec<Placed<'_>>) -> Vec<(usize, Option<Result<Written, TableError>>)> {
+    /// Makes a batch of writes.
+    async fn write_batch(&self, mut wanted: Vec<Placed<'_>>) -> Vec<Fate> {
         let _turn = self.turn().await;
-        let mut done = Vec::with_capacity(wanted.len());
+        let mut fates = Vec::with_capacity(wanted.len());
         let mut conflicts = Vec::new();
         let mut tries = 0;
         while !wanted.is_empty() {
@@ -250,61 +250,48 @@ impl DynamoTable {
             let responses = match self.execute(&wanted).await {
                 Ok(responses) => responses,
                 Err(Refusal::OfTheBatch) => {
-                    done.extend(wanted.iter().map(|placed| (placed.place, None)));
+                    fates.extend(wanted.iter().map(|placed| (placed.place, None)));
                     break;
                 }
                 Err(Refusal::Failed(error)) => {
-                    done.extend(
-                        wanted
-                            .iter()
-                            .zip(repeat(error))
-                            .map(|(placed, error)| (placed.place, Some(Err(error)))),
-                    );
+                    fates.extend(all_failed(&wanted, error));
                     break;
                 }
             };
             let mut again = Vec::new();
             for (placed, response) in wanted.into_iter().zip(responses) {
                 match self.outcome(response) {
-                    Outcome::Known(result) => done.push((placed.place, Some(result))),
+                    Outcome::Known(result) => fates.push((placed.place, Some(result))),
                     Outcome::Conflict => conflicts.push(placed),
-                    Outcome::Refused => done.push((placed.place, None)),
+                    Outcome::Refused => fates.push((placed.place, None)),
                     Outcome::Later(reason) => again.push((placed, reason)),
                 }
             }
             tries = if again.len() < asked { 1 } else { tries + 1 };
             if tries >= UNPROCESSED_TRIES {
-                let failures = again
+                let failed = again
                     .drain(..)
                     .map(|(placed, reason)| (placed.place, Some(Err(failed_with("write a row", reason)))));
-                done.extend(failures);
+                fates.extend(failed);
             }
             wanted = again.into_iter().map(|(placed, _)| placed).collect();
             if !wanted.is_empty() {
                 self.wait_before(tries).await;
             }
         }
-        if !conflicts.is_empty() {
-            match self
-                .read_rows(conflicts.iter().map(|placed| placed.key).collect())
-                .await
-            {
-                Ok(mut rows) => done.extend(
-                    conflicts
-                        .iter()
-                        .map(|placed| (placed.place, Some(Ok(Written::Changed(rows.remove(placed.key)))))),
-                ),
-                Err(error) => {
-                    done.extend(
-                        conflicts
-                            .iter()
-                            .zip(repeat(error))
-                            .map(|(placed, error)| (placed.place, Some(Err(error)))),
-                    );
-                }
-            }
+        fates.extend(self.changed(conflicts).await);
+        fates
+    }
+
+    /// The rows that stood in the way of writes, as they are now.
+    async fn changed(&self, conflicts: Vec<Placed<'_>>) -> Vec<Fate> {
+        match self.read_rows(conflicts.iter().map(|placed| placed.key)).await {
+            Ok(mut rows) => conflicts
+                .iter()
+                .map(|placed| (placed.place, Some(Ok(Written::Changed(rows.remove(placed.key))))))
+                .collect(),
+            Err(error) => all_failed(&conflicts, error).collect(),
         }
-        done
     }
 
     /// Sends a batch's statements. Its answer has a response for each.
@@ -341,28 +328,28 @@ impl DynamoTable {
         let Some(error) = response.error else {
             return Outcome::Known(Ok(Written::Done));
         };
-        match (error.code, error.item) {
-            (Some(Code::ConditionalCheckFailed), Some(item)) => {
-                Outcome::Known(Ok(Written::Changed(self.row(item).map(|(_, row)| row))))
+        let reason = || {
+            let code = error.code.as_ref().map_or("without a code", Code::as_str);
+            format!("{code}: {}", error.message.as_deref().unwrap_or_default())
+        };
+        match error.code {
+            Some(Code::ConditionalCheckFailed | Code::DuplicateItem) => {
+                match error.item.and_then(|item| self.row(item)) {
+                    Some((_, row)) => Outcome::Known(Ok(Written::Changed(Some(row)))),
+                    // There is no row any more, or nothing was said of it; an `INSERT` never says.
+                    None => Outcome::Conflict,
+                }
             }
-            // There is no row any more, or nothing was said of it; an `INSERT` never says.
-            (Some(Code::ConditionalCheckFailed | Code::DuplicateItem), _) => Outcome::Conflict,
-            (Some(Code::ValidationError), _) => Outcome::Refused,
-            (
-                Some(
-                    code @ (Code::ThrottlingError
-                    | Code::ProvisionedThroughputExceeded
-                    | Code::RequestLimitExceeded
-                    | Code::InternalServerError
-                    | Code::TransactionConflict),
-                ),
-                _,
-            ) => Outcome::Later(told(code.as_str(), error.message)),
-            // About the table or us, as far as is known: no row's fault, and never dropped.
-            (code, _) => {
-                let code = code.as_ref().map_or("without a code", Code::as_str);
-                Outcome::Known(Err(failed_with("write a row", told(code, error.message))))
-            }
+            Some(Code::ValidationError) => Outcome::Refused,
+            Some(
+                Code::ThrottlingError
+                | Code::ProvisionedThroughputExceeded
+                | Code::RequestLimitExceeded
+                | Code::InternalServerError
+                | Code::TransactionConflict,
+            ) => Outcome::Later(reason()),
+            // About the table or us, as far as is known.
+            _ => Outcome::Known(Err(failed_with("write a row", reason()))),
         }
     }
 
@@ -410,6 +397,9 @@ struct Placed<'a> {
     statement: Statement<'a>,
 }
 
+/// A write's place, and what became of it; `None` if it has to be made by itself.
+type Fate = (usize, Option<Result<Written, TableError>>);
+
 /// Why a batch has no responses.
 enum Refusal {
     /// DynamoDB finds fault with it, and does none of it.
@@ -430,13 +420,6 @@ enum Outcome {
     Later(String),
 }
 
-fn told(code: &str, message: Option<String>) -> String {
-    match message {
-        Some(message) => format!("{code}: {message}"),
-        None => code.to_owned(),
-    }
-}
-
 fn request(statement: &Statement<'_>) -> Result<BatchStatementRequest, aws_sdk_dynamodb::error::BuildError> {
     let parameters = statement.parameters.iter().map(|parameter| match parameter {
         Parameter::Text(text) => AttributeValue::S((*text).to_owned()),
@@ -449,10 +432,12 @@ fn request(statement: &Statement<'_>) -> Result<BatchStatementRequest, aws_sdk_d
         .build()
 }
 
-/// One error for each of the rows that it kept from being written.
-fn repeat(error: TableError) -> impl Iterator<Item = TableError> {
+/// One error for each of the writes that it kept from being done.
+fn all_failed(batch: &[Placed<'_>], error: TableError) -> impl Iterator<Item = Fate> {
     let source: Arc<dyn Error + Send + Sync> = error.source.into();
-    std::iter::repeat_with(move || failed_with(error.action, Arc::clone(&source)))
+    batch
+        .iter()
+        .map(move |placed| (placed.place, Some(Err(failed_with(error.action, Arc::clone(&source))))))
 }
 
 #[async_trait]
@@ -463,7 +448,7 @@ impl Table for DynamoTable {
 
     async fn read(&self, keys: Vec<Key>) -> Result<HashMap<Key, Row>, TableError> {
         let _turn = self.turn().await;
-        self.read_rows(keys.iter().collect()).await
+        self.read_rows(keys.iter()).await
     }
 
     async fn write_all(&self, writes: &[Write<'_>], last_modified: &str) -> Vec<Result<Written, TableError>> {
@@ -622,8 +607,151 @@ fn failed_with(action: &'static str, source: impl Into<Box<dyn Error + Send + Sy
 mod tests {
     use super::*;
     use crate::value::tests::any_json;
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+    use aws_sdk_dynamodb::primitives::SdkBody;
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
     use proptest::prelude::*;
     use serde_json::value::RawValue;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    /// A DynamoDB that gives prepared answers, the last of them for ever, and keeps how many statements it was sent.
+    #[derive(Clone, Debug)]
+    struct Scripted {
+        answers: Arc<Mutex<VecDeque<(u16, String)>>>,
+        statements: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl Scripted {
+        fn new<const N: usize>(answers: [(u16, String); N]) -> Self {
+            Self {
+                answers: Arc::new(Mutex::new(answers.into())),
+                statements: Arc::default(),
+            }
+        }
+
+        fn table(&self) -> DynamoTable {
+            let connector = SharedHttpConnector::new(self.clone());
+            let config = Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new("us-east-1"))
+                .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
+                .http_client(http_client_fn(move |_, _| connector.clone()))
+                .build();
+            let name = "branch-dev".to_owned();
+            DynamoTable::new(Client::from_conf(config), name, Entity::Branch, Jitter::seeded(1))
+        }
+
+        fn statements(&self) -> Vec<usize> {
+            self.statements.lock().unwrap().clone()
+        }
+    }
+
+    impl HttpConnector for Scripted {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let body: serde_json::Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+            let statements = body["Statements"].as_array().map_or(0, Vec::len);
+            self.statements.lock().unwrap().push(statements);
+            let mut answers = self.answers.lock().unwrap();
+            let (status, body) = match answers.len() {
+                1 => answers[0].clone(),
+                _ => answers.pop_front().unwrap(),
+            };
+            let status = status.try_into().unwrap();
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(body))))
+        }
+    }
+
+    fn responses(responses: &[&str]) -> (u16, String) {
+        let responses: Vec<_> = responses
+            .iter()
+            .map(|code| match *code {
+                "" => "{}".to_owned(),
+                code => format!(r#"{{"Error": {{"Code": "{code}", "Message": "no"}}}}"#),
+            })
+            .collect();
+        (200, format!(r#"{{"Responses": [{}]}}"#, responses.join(",")))
+    }
+
+    /// Writes three new rows to a DynamoDB of prepared answers.
+    async fn write_three(dynamodb: &Scripted) -> Vec<Result<Written, TableError>> {
+        let keys = ["1", "2", "3"].map(|id| Key {
+            id: Id::new(id.to_owned()).unwrap(),
+            parent: None,
+        });
+        let write = |key| Write {
+            key,
+            seen: None,
+            change: Change::Insert(BTreeMap::new()),
+        };
+        let writes: Vec<_> = keys.iter().map(write).collect();
+        dynamodb.table().write_all(&writes, "2026-11-21T01:00:00.000Z").await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn throttled_statements_are_sent_again_and_no_others() {
+        let dynamodb = Scripted::new([
+            responses(&["", "ThrottlingError", "ProvisionedThroughputExceeded"]),
+            responses(&["InternalServerError", ""]),
+            responses(&["RequestLimitExceeded"]),
+            responses(&[""]),
+        ]);
+        let results = write_three(&dynamodb).await;
+        assert!(
+            results.iter().all(|result| matches!(result, Ok(Written::Done))),
+            "{results:?}"
+        );
+        assert_eq!(dynamodb.statements(), [3, 2, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stays_throttled_is_an_error_in_the_end_and_never_dropped() {
+        let dynamodb = Scripted::new([responses(&["", "ThrottlingError", ""]), responses(&["ThrottlingError"])]);
+        let results = write_three(&dynamodb).await;
+        assert!(
+            matches!(results[..], [Ok(Written::Done), Err(_), Ok(Written::Done)]),
+            "{results:?}"
+        );
+        assert_eq!(dynamodb.statements().len(), UNPROCESSED_TRIES as usize);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_in_the_way_of_an_insert_is_read_and_the_rest_stays_written() {
+        let row = r#"{"Responses": {"branch-dev": [{"branch_id": {"S": "2"}, "last_modified": {"S": "then"}}]}}"#;
+        let dynamodb = Scripted::new([responses(&["", "DuplicateItem", ""]), (200, row.to_owned())]);
+        let results = write_three(&dynamodb).await;
+        let now = Row {
+            last_modified: Some("then".to_owned()),
+            ..Row::default()
+        };
+        assert_eq!(*results[1].as_ref().unwrap(), Written::Changed(Some(now)));
+        assert!(
+            matches!(results[..], [Ok(Written::Done), _, Ok(Written::Done)]),
+            "{results:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_that_is_refused_is_written_by_itself_for_the_reason() {
+        let refusal = r#"{"__type": "ValidationException", "message": "too odd"}"#;
+        let dynamodb = Scripted::new([responses(&["", "ValidationError", ""]), (400, refusal.to_owned())]);
+        let results = write_three(&dynamodb).await;
+        assert_eq!(*results[1].as_ref().unwrap(), Written::Refused("too odd".to_owned()));
+        assert_eq!(dynamodb.statements(), [3, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_fails_is_an_error_of_each_of_its_rows() {
+        let refusal = r#"{"__type": "AccessDeniedException", "message": "not you"}"#;
+        let short = responses(&["", ""]);
+        for answer in [(400, refusal.to_owned()), short, responses(&["AccessDenied"; 3])] {
+            let results = write_three(&Scripted::new([answer])).await;
+            assert!(results.iter().all(Result::is_err), "{results:?}");
+        }
+    }
 
     #[test]
     fn types_that_json_does_not_have_are_foreign() {
