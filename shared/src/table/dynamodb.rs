@@ -608,11 +608,11 @@ mod tests {
     use super::*;
     use crate::value::tests::any_json;
     use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
-    use aws_sdk_dynamodb::primitives::SdkBody;
     use aws_smithy_runtime_api::client::http::{
         HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
     };
     use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_types::body::SdkBody;
     use proptest::prelude::*;
     use serde_json::value::RawValue;
     use std::collections::VecDeque;
