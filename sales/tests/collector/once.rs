@@ -31,7 +31,9 @@ async fn a_message_of_a_run_that_is_done_costs_one_read_and_no_request() {
 
 #[tokio::test(start_paused = true)]
 async fn duplicates_that_are_in_work_at_once_ask_once() {
-    let world = World::with_state(&state(), &[&recent("1", "")]);
+    let world = World::with_state(&state(), &[]);
+    let slow = answer("1235", &[&recent("1", "")]).after(Duration::from_secs(5));
+    world.vendor.says_now(sales_of("1235"), slow);
     world.queue.put(MESSAGE);
     let answer = world.poll_with(MESSAGE).await;
     assert_eq!(
@@ -39,10 +41,7 @@ async fn duplicates_that_are_in_work_at_once_ask_once() {
         (&1.into(), &1.into(), &1.into())
     );
     // The other one comes back, and uses up none of its tries.
-    assert_eq!(
-        world.queue.waits(),
-        [(Duration::from_secs(60) - Duration::from_secs(2), 0)]
-    );
+    assert!(matches!(world.queue.waits()[..], [(wait, 0)] if wait <= Duration::from_secs(60)));
     tokio::time::sleep(Duration::from_secs(60)).await;
     let answer = world.answer("{}").await;
     assert_eq!((&answer["api_calls"], &answer["already_done"]), (&0.into(), &1.into()));
@@ -90,7 +89,8 @@ async fn a_sale_gets_its_branch_as_soon_as_it_is_known_although_the_answer_is_th
     let world = World::with_state(&state(), &[&recent("1", "")]);
     world.answer(r#"{"employee_id": 1235}"#).await;
     assert!(!world.row("1").attributes.contains_key("branch_id"));
-    assert_eq!(world.poll_with(LATER).await["updated"], 1);
+    let answer = world.poll_with(LATER).await;
+    assert_eq!(answer["updated"], 1, "{answer}");
     assert_eq!(world.row("1").attributes["branch_id"], text("1"));
 }
 

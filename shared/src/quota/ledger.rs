@@ -356,8 +356,8 @@ impl Ledger {
     /// what the wish says of the calendar as it then stands.
     async fn change<R>(&self, wish: impl Fn(&mut Calendar, UtcDateTime) -> (Wish, R)) -> Result<R, StateError> {
         let fresh = self.mind().seen.take().filter(|seen| seen.at.elapsed() < FRESH);
-        let (mut entry, mut calendar) = match fresh {
-            Some(seen) => (seen.entry, seen.calendar),
+        let (mut entry, (mut calendar, mut is_new)) = match fresh {
+            Some(seen) => (seen.entry, (seen.calendar, false)),
             None => {
                 let entry = self.table.read(CALENDAR).await?;
                 let calendar = self.read(entry.as_ref());
@@ -369,7 +369,7 @@ impl Ledger {
             calendar.forget_before(slot_of(now));
             let makes_up = self.make_up(&mut calendar, now);
             let (wish, result) = wish(&mut calendar, now);
-            if wish == Wish::Leave && !makes_up {
+            if wish == Wish::Leave && !makes_up && !is_new {
                 self.found(entry, calendar);
                 return Ok(result);
             }
@@ -385,7 +385,7 @@ impl Ledger {
                     return Ok(result);
                 }
                 Swapped::Conflict(current) => {
-                    calendar = self.read(current.as_ref());
+                    (calendar, is_new) = self.read(current.as_ref());
                     entry = current;
                     sleep(self.jitter.up_to(CONFLICT_WAIT * conflicts)).await;
                 }
@@ -397,24 +397,24 @@ impl Ledger {
         })
     }
 
-    /// The calendar of an entry. What cannot be read says nothing of what was promised: until all of that is over, nothing
-    /// is promised.
-    fn read(&self, entry: Option<&Entry>) -> Calendar {
+    /// The calendar of an entry, and whether it has to be written anew. What cannot be read says nothing of what was
+    /// promised: until all of that is over, nothing is promised.
+    fn read(&self, entry: Option<&Entry>) -> (Calendar, bool) {
         let Some(entry) = entry else {
-            return Calendar::default();
+            return (Calendar::default(), false);
         };
-        entry
-            .read::<Body>()
-            .map(|body| body.calendar)
-            .unwrap_or_else(|failure| {
+        match entry.read::<Body>() {
+            Ok(body) => (body.calendar, false),
+            Err(failure) => {
                 warn!(
                     reason = error_chain(&failure),
                     "the quota ledger is not understood and begun anew"
                 );
                 let mut calendar = Calendar::default();
                 calendar.close_until(self.clock.now() + SETTLING);
-                calendar
-            })
+                (calendar, true)
+            }
+        }
     }
 }
 
@@ -546,30 +546,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_promise_that_was_not_used_in_time_is_lost() {
         let state = Arc::new(MemoryState::default());
-        let quota = process(&state, settings(5), time::Duration::ZERO, 1);
-        // given five who ask at once, of whom four are gone before their places come
-        let four: Vec<_> = (0..4)
-            .map(|_| {
-                tokio::spawn({
-                    let quota = quota.clone();
-                    async move { place(&quota, Class::Live, LONG).await }
-                })
-            })
-            .collect();
-        let one = place(&quota, Class::Live, LONG);
-        let giving_up = async {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            four.iter().for_each(tokio::task::JoinHandle::abort);
-        };
-        assert!(tokio::join!(one, giving_up).0.is_ok());
-        // when two seconds have passed
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        // then all that was promised counts, used or not
-        let calendar = state.entries()[CALENDAR].read::<Body>().unwrap().calendar;
-        let promised = serde_json::to_value(&calendar).unwrap()["promises"].to_string();
-        let places = places(&quota, 5).await;
-        assert!(places[4] - places[0] <= Duration::from_secs(62), "{promised}");
-        assert_eq!(busiest(&places), if promised.contains(":5") { 5 } else { 4 });
+        let clock = Clock::starting_at(START);
+        let ledger = Ledger::new(state, settings(5), clock, Jitter::seeded(1));
+        let until = Instant::now() + Duration::from_secs(50);
+        // given three promises
+        assert_eq!(ledger.reserve(Class::Live, 3, until).await.unwrap(), Turned::Go);
+        // when one of them is used in its time
+        assert_eq!(ledger.take(Class::Live, until, || 1).await, Turned::Go);
+        sleep(Duration::from_secs(1)).await;
+        // then the others count, and are gone
+        let mut taken = 0;
+        while ledger.take(Class::Live, until, || 1).await == Turned::Go {
+            taken += 1;
+        }
+        assert_eq!(taken, 2);
     }
 
     #[tokio::test(start_paused = true)]
