@@ -1,6 +1,7 @@
 //! `cascade run`: hourly runs of the whole pipeline, here.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use branches::DEFAULT_BRANCHES;
 use clap::Args;
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::CommandError;
 use super::output::say;
 use super::progress::Progress;
-use super::report::{RunReport, Writes};
+use super::report::{Database, RunReport};
 use super::session::{Listen, Session, SessionArgs, parse_count};
 use crate::pipeline::View;
 use crate::state::{Source, next_hour};
@@ -89,11 +90,22 @@ fn move_to_next_hour(session: &mut Session) -> Result<(), CommandError> {
     Ok(())
 }
 
-async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, CommandError> {
+/// The run of this second, or of the next one: what is done for the last run is not done for it again.
+fn next_run(session: &Session) -> RunId {
     let run_id = RunId::scheduled_for(session.clock.now());
+    let last = session.state.last_run.as_ref().map(|run| run.run_id.as_str());
+    if last == Some(run_id.to_string().as_str()) && session.clock.advance(Duration::from_secs(1)) {
+        session.cloud.time_moved();
+        return RunId::scheduled_for(session.clock.now());
+    }
+    run_id
+}
+
+async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, CommandError> {
+    let run_id = next_run(session);
     let view = View::default();
     let asked_before = session.vendor.as_ref().map_or(0, |vendor| vendor.stats().requests);
-    let cloud_before = session.cloud.requests();
+    let cloud_before = session.cloud.usage();
     let outcome = {
         let progress = Progress::new(quiet, session.quota, DEFAULT_BRANCHES.len());
         let Session {
@@ -129,7 +141,7 @@ async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, Comma
         quota: session.quota,
         vendor: session.vendor.as_ref().map(|vendor| vendor.stats_since(asked_before)),
         changes,
-        writes: Writes::between(&cloud_before, &session.cloud.requests()),
+        database: Database::of(&session.cloud.usage().since(&cloud_before), &session.places.state_table),
         log: session.log.display().to_string(),
         interrupted: session.stop.is_cancelled(),
         outcome,

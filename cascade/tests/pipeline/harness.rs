@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::MessageSystemAttributeName;
-use cascade::cloud::{Cloud, CloudOptions, Provisioned};
+use cascade::cloud::{Asked, Cloud, CloudOptions, Provisioned};
 use cascade::pipeline::{Pipeline, PipelineOptions, RunOutcome, View};
 use cascade::vendor::{Faults, VendorOptions, VendorServer};
 use sales::SaleCollector;
@@ -221,22 +221,10 @@ impl House {
         self.cloud.time_moved();
     }
 
-    /// How often anything was written to a table so far, by any operation there is.
+    /// How often a row was written so far, by any operation there is: all of them are below the KB that a unit is for.
     pub(crate) fn writes(&self) -> u64 {
-        let requests = self.cloud.requests();
-        [
-            "PutItem",
-            "UpdateItem",
-            "DeleteItem",
-            "BatchWriteItem",
-            "TransactWriteItems",
-            "ExecuteStatement",
-            "BatchExecuteStatement",
-            "ExecuteTransaction",
-        ]
-        .into_iter()
-        .filter_map(|operation| requests.get(&format!("DynamoDB.{operation}")))
-        .sum()
+        let rows = |asked: &Asked| asked.service == "DynamoDB" && asked.resource != self.places.state_table;
+        self.cloud.usage().of(rows).write_units as u64
     }
 
     pub(crate) async fn tables(&self) -> Tables {
