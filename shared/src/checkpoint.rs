@@ -535,3 +535,40 @@ fn fingerprint<'a>(pages: impl IntoIterator<Item = &'a [u8]>) -> String {
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::utc_datetime;
+
+    #[test]
+    fn what_is_written_of_an_id_is_read_back() {
+        let id = |text: &str| Id::new(text.to_owned()).unwrap();
+        let run_id = Some(RunId::scheduled_for(utc_datetime!(2026-11-21 01:00)));
+        let checkpoint = Checkpoint {
+            run_id,
+            whole_run_id: run_id,
+            verified_run_id: None,
+            done_at: Some("2026-11-21T01:02:03.456Z".to_owned()),
+            answer: Some(Known {
+                fingerprint: fingerprint([b"{}".as_ref()]),
+                etag: Some("\"a\"".to_owned()),
+                fetched_at: "2026-11-21T01:02:03.456Z".to_owned(),
+                since: Some(7),
+                gives_branch: true,
+                effects: Effects {
+                    records: 2,
+                    skipped: 1,
+                    sent_on: vec![id("1235"), id("a \"b\"")],
+                    is_whole: true,
+                },
+            }),
+            claim: Some(Claim {
+                by: "somebody".to_owned(),
+                until: 1_795_220_101_000,
+            }),
+        };
+        let entry = Entry::after(None, &checkpoint, None).unwrap();
+        assert_eq!(entry.read::<Checkpoint>().unwrap(), checkpoint);
+    }
+}

@@ -210,6 +210,8 @@ impl<W: Worker> Desk<'_, W> {
                 return outcome;
             }
             tokio::select! {
+                // Without this, tokio's own dice choose among what is ready at once, and no run could be replayed.
+                biased;
                 received = wait_for(&mut receiving) => match received {
                     Ok(messages) if messages.is_empty() => may_receive &= !in_work.is_empty(),
                     Ok(messages) => in_work.extend(

@@ -71,9 +71,8 @@ pub struct Ledger {
     limits: Limits,
     clock: Clock,
     jitter: Jitter,
-    /// Tells this process's writes from those of others.
-    writer: String,
-    own_pace: Pace,
+    /// None where there can be none: then nobody asks until the ledger is reached.
+    own_pace: Option<Pace>,
     mind: Mutex<Mind>,
     failures: AtomicU64,
 }
@@ -122,6 +121,8 @@ pub(super) enum Turned {
 struct Body {
     #[serde(flatten)]
     calendar: Calendar,
+    /// Tells this write from any other, also from one that this process makes at the same time: were they alike, each would
+    /// take the other for itself, and one promise would serve two.
     by: String,
 }
 
@@ -148,7 +149,6 @@ impl Ledger {
             table,
             limits,
             own_pace: Pace::of_one_among(settings.instances, limits.per_window),
-            writer: jitter.token(),
             clock,
             jitter,
             mind: Mutex::default(),
@@ -220,7 +220,10 @@ impl Ledger {
         if now < paces_from {
             return Some(Turned::Wait(retry.min(paces_from - now)));
         }
-        Some(match self.own_pace.check() {
+        let Some(own_pace) = &self.own_pace else {
+            return Some(Turned::Wait(retry));
+        };
+        Some(match own_pace.check() {
             Ok(()) => {
                 mind.paced_at = Some(now);
                 Turned::Go
@@ -234,13 +237,15 @@ impl Ledger {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let mut mind = self.mind();
-        let since = mind.outage.map_or(now, |outage| outage.since);
-        if mind.outage.is_none() {
+        // Between two tries that are far apart others may have reached it, and been promised places.
+        let lasting = mind.outage.filter(|outage| now < outage.retry_at + RETRY + ATTEMPT);
+        let since = lasting.map_or(now, |outage| outage.since);
+        if lasting.is_none() {
             warn!(
                 reason = error_chain(failure),
                 silence_seconds = SILENCE.as_secs_f64(),
-                pace_seconds = self.own_pace.period().as_secs_f64(),
-                "the quota ledger cannot be reached; after a silence this process keeps a pace of its own"
+                pace_seconds = self.own_pace.as_ref().map(|pace| pace.period().as_secs_f64()),
+                "the quota ledger cannot be reached; after a silence this process keeps a pace of its own, if it has one"
             );
         }
         mind.seen = None;
@@ -375,7 +380,7 @@ impl Ledger {
             }
             let body = Body {
                 calendar: calendar.clone(),
-                by: self.writer.clone(),
+                by: self.jitter.token(),
             };
             let next = Entry::after(entry.as_ref(), &body, Some(now + KEPT))?;
             let seen = entry.as_ref().map(|entry| entry.version);

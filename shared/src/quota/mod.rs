@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +68,9 @@ pub struct Quota {
     source: Source,
     next_turn: AtomicU64,
     /// Whose turn comes next. The source alone would serve whoever happens to wake first.
-    waiting: watch::Sender<BTreeMap<u64, Class>>,
+    waiting: Mutex<BTreeMap<u64, Class>>,
+    /// Told when somebody leaves the line. (A watch channel would wake those in it in an order of tokio's own dice.)
+    line_moves: Notify,
     /// What the vendor's last 429 asked for.
     closed_until: Mutex<Option<Instant>>,
 }
@@ -96,9 +99,8 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.quota.waiting.send_modify(|waiting| {
-            waiting.remove(&self.number);
-        });
+        self.quota.line().remove(&self.number);
+        self.quota.line_moves.notify_waiters();
     }
 }
 
@@ -145,7 +147,8 @@ impl Quota {
         Self {
             source,
             next_turn: AtomicU64::new(0),
-            waiting: watch::Sender::default(),
+            waiting: Mutex::default(),
+            line_moves: Notify::new(),
             closed_until: Mutex::new(None),
         }
     }
@@ -178,10 +181,12 @@ impl Quota {
         stop: &CancellationToken,
     ) -> Result<Duration, NoPlace> {
         let asked = Instant::now();
-        let mut line = self.waiting.subscribe();
         let _waiting = self.wait(turn);
         loop {
-            let is_first = line.borrow_and_update().first_key_value().map(|(number, _)| *number) == Some(turn.number);
+            // Before the line is looked at, so that no move of it is missed.
+            let mut moves = pin!(self.line_moves.notified());
+            moves.as_mut().enable();
+            let is_first = self.line().first_key_value().map(|(number, _)| *number) == Some(turn.number);
             let ready_at = match self.opens_at() {
                 _ if !is_first => patience.taken_until,
                 Some(opens_at) if opens_at > patience.closed_until => {
@@ -207,8 +212,7 @@ impl Quota {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(NoPlace::Stopped),
-                // An error would mean that the quota is gone.
-                _ = line.changed() => {}
+                () = moves => {}
                 () = sleep_until(ready_at) => if !is_first {
                     return Err(NoPlace::Taken(self.pace()));
                 },
@@ -224,7 +228,7 @@ impl Quota {
             },
             Source::Shared(ledger) => {
                 let in_line = || {
-                    let waiting = self.waiting.borrow();
+                    let waiting = self.line();
                     let alike = waiting.values().filter(|other| **other == class).count();
                     u32::try_from(alike).unwrap_or(u32::MAX)
                 };
@@ -233,10 +237,12 @@ impl Quota {
         }
     }
 
+    fn line(&self) -> MutexGuard<'_, BTreeMap<u64, Class>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait(&self, turn: &Turn) -> Waiting<'_> {
-        self.waiting.send_modify(|waiting| {
-            waiting.insert(turn.number, turn.class);
-        });
+        self.line().insert(turn.number, turn.class);
         Waiting {
             quota: self,
             number: turn.number,
@@ -405,7 +411,7 @@ mod tests {
         let denied = acquire(&quota, Instant::now() + Duration::from_secs(1), &stop).await;
         assert_eq!(denied, Err(NoPlace::Taken(quota.pace())));
         assert!(first.await.unwrap().is_ok());
-        assert!(quota.waiting.borrow().is_empty());
+        assert!(quota.line().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

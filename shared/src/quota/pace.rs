@@ -38,12 +38,10 @@ impl Pace {
     }
 
     /// The part of a quota that one of `instances` keeps when none of them knows of the others: rounded down, so that
-    /// together they stay below it. Where there are more instances than requests, each has one in so many minutes.
-    pub fn of_one_among(instances: NonZeroU32, requests_per_minute: NonZeroU32) -> Self {
-        match NonZeroU32::new(requests_per_minute.get() / instances) {
-            Some(part) => Self::per_minute(part),
-            None => Self::every(MINUTE * instances.get().div_ceil(requests_per_minute.get())),
-        }
+    /// together they stay below it. `None` where there are more instances than requests: however seldom each of them made
+    /// one, all might choose the same minute.
+    pub fn of_one_among(instances: NonZeroU32, requests_per_minute: NonZeroU32) -> Option<Self> {
+        NonZeroU32::new(requests_per_minute.get() / instances).map(Self::per_minute)
     }
 
     /// The time that one request has.
@@ -71,5 +69,26 @@ impl GovernorClock for TokioClock {
 
     fn now(&self) -> Nanos {
         self.0.elapsed().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_do_not_know_of_each_other_stay_within_the_quota_together() {
+        for (instances, requests) in [(1, 1), (1, 50), (9, 50), (9, 9), (9, 8), (50, 8), (50, 1)] {
+            let [instances, requests] = [instances, requests].map(|number| NonZeroU32::new(number).unwrap());
+            let pace = Pace::of_one_among(instances, requests);
+            let minute = Duration::from_secs(60);
+            // In a minute each has one more than fits between its requests.
+            let each = pace.map_or(0, |pace| 1 + minute.as_nanos() / pace.period().as_nanos());
+            let all = each * u128::from(instances.get());
+            assert!(
+                all <= u128::from(requests.get()),
+                "{instances} instances, quota {requests}: {all}"
+            );
+        }
     }
 }

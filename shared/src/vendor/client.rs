@@ -259,6 +259,7 @@ impl<T: Transport> VendorClient<T> {
                     );
                     failed = Some(failure);
                     tokio::select! {
+                        biased;
                         () = invocation.stop.cancelled() => return Err(FetchError::OutOfTime),
                         () = tokio::time::sleep(backoff) => {}
                     }

@@ -1,0 +1,190 @@
+//! The state table: linearizable, with calls that take time, fail, or whose answers get lost, and outages for all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use shared::quota::ledger::CALENDAR;
+use shared::run::RunId;
+use shared::state::{Entry, StateError, StateTable, Swapped};
+
+use crate::plan::{Fault, Sabotage};
+use crate::process::Process;
+use crate::sim::{Die, Sim, lock, on_the_wire};
+use crate::world::World;
+
+/// The runs that were noted as done, whatever becomes of the note.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) usual: Option<RunId>,
+    pub(crate) whole: Option<RunId>,
+    pub(crate) verified: Option<RunId>,
+}
+
+pub(crate) struct State {
+    entries: BTreeMap<String, Entry>,
+    done: BTreeMap<String, Done>,
+    /// Whose claims are whose.
+    claims: BTreeMap<String, String>,
+    outages: Vec<(Duration, Duration)>,
+}
+
+impl State {
+    pub(crate) fn new(sim: &Sim) -> Self {
+        let mut outages = Vec::new();
+        if sim.plan.has(Fault::StateOutages) {
+            sim.throw(Die::Fault(Fault::StateOutages), |rng| {
+                for _ in 0..rng.u32(1..3) {
+                    let run = rng.u64(0..u64::from(sim.plan.runs)) * 3600;
+                    let begins = Duration::from_secs(run + rng.u64(0..300));
+                    let lasts = Duration::from_secs(rng.u64(5..600));
+                    outages.push((begins, begins + lasts));
+                }
+            });
+        }
+        Self {
+            entries: BTreeMap::new(),
+            done: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            outages,
+        }
+    }
+
+    /// Who is at work on an id.
+    pub(crate) fn claims_of(&self, entry: &str) -> Option<&String> {
+        self.claims.get(claim(self.entries.get(entry)?)?)
+    }
+
+    /// For which runs an id is done.
+    pub(crate) fn done(&self, entry: &str) -> Done {
+        self.done.get(entry).copied().unwrap_or_default()
+    }
+}
+
+fn claim(entry: &Entry) -> Option<&str> {
+    entry.body.get("claim")?.get("by")?.as_str()
+}
+
+/// One process's way to the state table.
+pub(crate) struct SimState {
+    pub(crate) world: Arc<World>,
+    pub(crate) process: Arc<Process>,
+}
+
+fn failure(action: &'static str) -> StateError {
+    StateError {
+        action,
+        source: "it cannot be reached".into(),
+    }
+}
+
+impl SimState {
+    fn is_out(&self) -> bool {
+        let sim = &self.world.sim;
+        let now = sim.elapsed();
+        let state = lock(&self.world.state);
+        !sim.is_calm() && state.outages.iter().any(|(from, to)| (*from..*to).contains(&now))
+    }
+
+    fn fails(&self, id: &str, action: &'static str) -> StateError {
+        self.process.could_not_reach(id);
+        self.world
+            .sim
+            .note(|| format!("{} finds that {id} cannot {action}", self.process.name));
+        failure(action)
+    }
+}
+
+#[async_trait]
+impl StateTable for SimState {
+    async fn read(&self, id: &str) -> Result<Option<Entry>, StateError> {
+        let sim = &self.world.sim;
+        sim.latency(15).await;
+        if self.is_out() || sim.strikes(Fault::StateErrors, 30) {
+            return Err(self.fails(id, "be read"));
+        }
+        let entry = lock(&self.world.state).entries.get(id).cloned();
+        sim.latency(15).await;
+        Ok(entry)
+    }
+
+    async fn swap(&self, id: &str, seen: Option<u64>, entry: &Entry) -> Result<Swapped, StateError> {
+        let (world, process) = (self.world.clone(), self.process.clone());
+        let (is_out, name, entry) = (self.is_out(), id.to_owned(), entry.clone());
+        let swapped = on_the_wire(async move {
+            let sim = &world.sim;
+            let fault = sim
+                .strikes(Fault::StateErrors, 30)
+                .then(|| sim.throw(Die::Fault(Fault::StateErrors), |rng| rng.bool()));
+            sim.latency(20).await;
+            if is_out || fault == Some(false) {
+                return None;
+            }
+            let swapped = swap(&world, &process, name, seen, entry);
+            sim.latency(20).await;
+            fault.is_none().then_some(swapped)
+        })
+        .await;
+        swapped.ok_or_else(|| self.fails(id, "be written"))
+    }
+}
+
+fn swap(world: &World, process: &Process, id: String, seen: Option<u64>, mut entry: Entry) -> Swapped {
+    let sabotage = world.sim.plan.sabotage;
+    let newly_done = {
+        let mut state = lock(&world.state);
+        let state = &mut *state;
+        let current = state.entries.get(&id);
+        if current.map(|current| current.version) != seen {
+            if current == Some(&entry) {
+                world.sim.note(|| format!("{} finds {id} as it wants it", process.name));
+                return Swapped::Done;
+            }
+            let ignored = match sabotage {
+                Some(Sabotage::DoubleSlots) => id == CALENDAR,
+                Some(Sabotage::DoubleClaims) => id != CALENDAR,
+                _ => false,
+            };
+            if !ignored {
+                return Swapped::Conflict(current.cloned());
+            }
+        }
+        if let Some(claim) = claim(&entry) {
+            let name = || process.name.clone();
+            state.claims.entry(claim.to_owned()).or_insert_with(name);
+        }
+        let done = state.done.entry(id.clone()).or_default();
+        let run = |name: &str| RunId::parse(entry.body.get(name).and_then(Value::as_str)?).ok();
+        let newly_done = run("run_id").filter(|run| done.usual.is_none_or(|done| done < *run));
+        done.usual = done.usual.max(run("run_id"));
+        done.whole = done.whole.max(run("whole_run_id"));
+        done.verified = done.verified.max(run("verified_run_id"));
+        match sabotage {
+            Some(Sabotage::ForgetClaims) => drop(entry.body.remove("claim")),
+            Some(Sabotage::ForgetRuns) => ["run_id", "whole_run_id", "verified_run_id"].iter().for_each(|name| {
+                entry.body.remove(*name);
+            }),
+            _ => {}
+        }
+        if id != CALENDAR {
+            world.sim.note(|| {
+                let claim = claim(&entry).map_or("no claim", |claim| &claim[..4]);
+                let run = entry.body.get("run_id").and_then(Value::as_str).unwrap_or("no run");
+                format!("{} writes {id}: {run} done, {claim}", process.name)
+            });
+        } else {
+            world.sim.note(|| {
+                let promises = entry.body.get("promises").and_then(Value::as_str).unwrap_or_default();
+                format!("{} writes the calendar: {promises}", process.name)
+            });
+        }
+        state.entries.insert(id.clone(), entry);
+        newly_done
+    };
+    if let Some(run) = newly_done {
+        world.check_done(&id, run);
+    }
+    Swapped::Done
+}

@@ -1,0 +1,162 @@
+//! The tables: linearizable, with calls that take time, fail, or whose answers get lost.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shared::change::{Change, Row};
+use shared::entity::Entity;
+use shared::record::Key;
+use shared::table::{MAX_READ, Table, TableError, Written};
+
+use crate::plan::{Fault, Sabotage};
+use crate::sim::{Die, Invariant, lock, on_the_wire};
+use crate::vendor::{Record, RowKey};
+use crate::world::World;
+
+/// A row that stands.
+pub(crate) struct Standing {
+    pub(crate) row: Row,
+    /// The latest version of the vendor's record that it says.
+    pub(crate) version: usize,
+}
+
+/// The rows of all tables.
+pub(crate) type Rows = BTreeMap<RowKey, Standing>;
+
+impl Standing {
+    pub(crate) fn last_modified(&self) -> &str {
+        self.row.last_modified.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn says(&self, record: &Record) -> bool {
+        says(&self.row, record)
+    }
+}
+
+/// Whether a row is a record's, all of it and nothing else.
+fn says(row: &Row, record: &Record) -> bool {
+    let is_first_seen =
+        |name: &str| record.key.0 == Entity::Sale && name == "branch_id" && !record.row.contains_key(name);
+    let attributes = row.attributes.iter().filter(|(name, _)| !is_first_seen(name));
+    attributes.eq(record.row.iter())
+}
+
+/// One process's way to a table.
+pub(crate) struct SimTable {
+    pub(crate) world: Arc<World>,
+    pub(crate) entity: Entity,
+}
+
+fn failure(action: &'static str) -> TableError {
+    TableError {
+        action,
+        source: "throttled".into(),
+    }
+}
+
+fn row_key(entity: Entity, key: &Key) -> RowKey {
+    let parent = key.parent.as_ref().map_or_else(String::new, ToString::to_string);
+    (entity, key.id.to_string(), parent)
+}
+
+#[async_trait]
+impl Table for SimTable {
+    fn entity(&self) -> Entity {
+        self.entity
+    }
+
+    async fn read(&self, keys: Vec<Key>) -> Result<HashMap<Key, Row>, TableError> {
+        assert!(keys.len() <= MAX_READ);
+        let sim = &self.world.sim;
+        sim.latency(20).await;
+        if sim.strikes(Fault::TableErrors, 20) {
+            return Err(failure("read rows"));
+        }
+        let found = {
+            let rows = lock(&self.world.rows);
+            keys.into_iter()
+                .filter_map(|key| {
+                    let row = rows.get(&row_key(self.entity, &key))?.row.clone();
+                    Some((key, row))
+                })
+                .collect()
+        };
+        sim.latency(20).await;
+        Ok(found)
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        seen: Option<&Row>,
+        change: &Change,
+        last_modified: &str,
+    ) -> Result<Written, TableError> {
+        let key = row_key(self.entity, key);
+        let seen = seen.map(|row| row.last_modified.clone());
+        let (world, change, last_modified) = (self.world.clone(), change.clone(), last_modified.to_owned());
+        on_the_wire(async move {
+            let sim = &world.sim;
+            let fault = sim
+                .strikes(Fault::TableErrors, 20)
+                .then(|| sim.throw(Die::Fault(Fault::TableErrors), |rng| rng.bool()));
+            sim.latency(30).await;
+            if fault == Some(false) {
+                return Err(failure("write a row"));
+            }
+            let written = write(&world, key, seen.as_ref(), &change, &last_modified);
+            sim.latency(30).await;
+            match fault {
+                Some(_) => Err(failure("answer about a write")),
+                None => Ok(written),
+            }
+        })
+        .await
+    }
+}
+
+fn write(world: &World, key: RowKey, seen: Option<&Option<String>>, change: &Change, last_modified: &str) -> Written {
+    let sim = &world.sim;
+    let sabotage = sim.plan.sabotage;
+    let first_row = {
+        let vendor = lock(&world.vendor);
+        let mut rows = lock(&world.rows);
+        let current = rows.get(&key);
+        let unchanged = current.map(|standing| &standing.row.last_modified) == seen;
+        if !unchanged && sabotage != Some(Sabotage::WriteWithoutCondition) {
+            return Written::Changed(current.map(|standing| standing.row.clone()));
+        }
+        if sabotage == Some(Sabotage::LoseWrites) && sim.throw(Die::World, |rng| rng.u32(0..10) == 0) {
+            return Written::Done;
+        }
+        let before = current.map(|standing| &standing.row);
+        let row = change.apply(before, last_modified);
+        if before.is_some_and(|before| before.last_modified.as_deref() > Some(last_modified)) {
+            sim.violate(Invariant::Rows, || format!("{key:?} goes back to {last_modified}"));
+        }
+        let versions = vendor.versions(&key);
+        let Some(version) = versions
+            .iter()
+            .rposition(|record| record.is_stored && says(&row, record))
+        else {
+            sim.violate(Invariant::Rows, || {
+                format!("{key:?} is no record of the vendor's: {row:?}")
+            });
+            return Written::Done;
+        };
+        let branch = |row: &Row| row.attributes.get("branch_id").cloned();
+        let is_given = key.0 == Entity::Sale && !versions[version].row.contains_key("branch_id");
+        if is_given && before.is_some_and(|before| branch(before).is_some() && branch(before) != branch(&row)) {
+            sim.violate(Invariant::Rows, || {
+                format!("{key:?} has lost the branch it was first seen under")
+            });
+        }
+        let first_row = before.is_none();
+        sim.note(|| format!("row {key:?} says version {version} of {last_modified}"));
+        rows.insert(key.clone(), Standing { row, version });
+        first_row
+    };
+    world.check_row(&key, first_row);
+    Written::Done
+}
