@@ -9,7 +9,8 @@ use cascade::commands::run::RunArgs;
 use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
-use cascade::commands::{CommandError, bench, dlq, doctor, run, status, up, vendor};
+use cascade::commands::verify::VerifyArgs;
+use cascade::commands::{CommandError, bench, dlq, doctor, run, status, up, vendor, verify};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -33,6 +34,7 @@ enum Command {
     Status(StatusArgs),
     Dlq(DlqArgs),
     Doctor(DoctorArgs),
+    Verify(VerifyArgs),
     Vendor(VendorArgs),
     Bench(BenchArgs),
 }
@@ -51,6 +53,7 @@ async fn main() -> ExitCode {
         Command::Status(args) => status::status(args).await.map(|()| true),
         Command::Dlq(args) => dlq::dlq(args).await,
         Command::Doctor(args) => doctor::doctor(args).await,
+        Command::Verify(args) => verify::verify(args).await,
         Command::Vendor(args) => vendor::vendor(args).await.map(|()| true),
         Command::Bench(args) => bench::bench(args).await,
     };

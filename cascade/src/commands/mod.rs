@@ -7,6 +7,7 @@ pub mod run;
 pub mod status;
 pub mod up;
 pub mod vendor;
+pub mod verify;
 
 mod output;
 mod place;

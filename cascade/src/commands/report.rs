@@ -53,6 +53,8 @@ impl Database {
 pub(super) struct RunReport {
     /// Whether it was the first on these tables.
     pub(super) first: bool,
+    /// Whether every row was compared, whatever was known of it.
+    pub(super) verified: bool,
     pub(super) outcome: RunOutcome,
     /// The fewest requests that it can be done with.
     pub(super) least_requests: u64,
@@ -72,8 +74,12 @@ impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outcome = &self.outcome;
         let total = outcome.total();
-        let first = if self.first { ", the first load" } else { "" };
-        writeln!(f, "Run {}{first}", outcome.run_id)?;
+        let kind = match (self.verified, self.first) {
+            (true, _) => ", every row compared",
+            (false, true) => ", the first load",
+            (false, false) => "",
+        };
+        writeln!(f, "Run {}{kind}", outcome.run_id)?;
         if let Some(news) = self.changes.filter(|_| !self.first).and_then(describe_changes) {
             writeln!(f, "The vendor's clock has moved on since the last run: {news}.")?;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use branches::DEFAULT_BRANCHES;
 use clap::Args;
 use serde_json::json;
+use shared::checkpoint::Thoroughness;
 use shared::run::RunId;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,6 +39,24 @@ pub struct RunArgs {
 /// # Errors
 /// If the cloud, the vendor or the state cannot be used.
 pub async fn run(args: RunArgs) -> Result<bool, CommandError> {
+    collect(args, Thoroughness::Usual).await
+}
+
+/// Compares every row with what the vendor says now, and answers whether every message was done.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn verify(session: SessionArgs, json: bool) -> Result<bool, CommandError> {
+    let args = RunArgs {
+        session,
+        hours: NonZeroU32::MIN,
+        frozen: true,
+        json,
+    };
+    collect(args, Thoroughness::Verify).await
+}
+
+async fn collect(args: RunArgs, thoroughness: Thoroughness) -> Result<bool, CommandError> {
     let mut session = Session::start(&args.session, args.frozen, Listen::default()).await?;
     let stop = session.stop.clone();
     tokio::spawn(async move {
@@ -60,7 +79,7 @@ pub async fn run(args: RunArgs) -> Result<bool, CommandError> {
         if hour > 0 {
             move_to_next_hour(&mut session)?;
         }
-        let report = run_once(&mut session, args.json).await?;
+        let report = run_once(&mut session, thoroughness, args.json).await?;
         if !args.json {
             say(&report)?;
         }
@@ -101,7 +120,7 @@ fn next_run(session: &Session) -> RunId {
     run_id
 }
 
-async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, CommandError> {
+async fn run_once(session: &mut Session, thoroughness: Thoroughness, quiet: bool) -> Result<RunReport, CommandError> {
     let run_id = next_run(session);
     let view = View::default();
     let asked_before = session.vendor.as_ref().map_or(0, |vendor| vendor.stats().requests);
@@ -115,7 +134,7 @@ async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, Comma
             clock,
             ..
         } = &mut *session;
-        let running = pipeline.run(run_id, &view, || {
+        let running = pipeline.run(run_id, thoroughness, &view, || {
             cloud.time_moved();
             // A clock that went back after a kill would hide messages, and keep rows from being written.
             if let Err(failure) = state.reach(clock.now()) {
@@ -137,6 +156,7 @@ async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, Comma
     session.state.reach(session.clock.now())?;
     Ok(RunReport {
         first,
+        verified: thoroughness == Thoroughness::Verify,
         least_requests: outcome.least_requests(DEFAULT_BRANCHES.len()),
         quota: session.quota,
         vendor: session.vendor.as_ref().map(|vendor| vendor.stats_since(asked_before)),

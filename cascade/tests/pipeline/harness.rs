@@ -15,7 +15,7 @@ use cascade::pipeline::{Pipeline, PipelineOptions, RunOutcome, View};
 use cascade::vendor::{Faults, VendorOptions, VendorServer};
 use sales::SaleCollector;
 use sales::lookback::Lookback;
-use shared::checkpoint::Checkpoints;
+use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
 use shared::entity::Entity;
 use shared::jitter::Jitter;
@@ -195,7 +195,7 @@ impl House {
     pub(crate) async fn run_by(&self, pipeline: &Pipeline) -> RunOutcome {
         let run_id = RunId::scheduled_for(self.clock.now());
         let moved = || self.cloud.time_moved();
-        let outcome = pipeline.run(run_id, &View::default(), moved).await;
+        let outcome = pipeline.run(run_id, Thoroughness::Usual, &View::default(), moved).await;
         outcome.expect("the queues can be looked at")
     }
 

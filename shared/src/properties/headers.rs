@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::vendor::http::same_origin;
 use crate::vendor::link::next_page;
-use crate::vendor::retry_after;
+use crate::vendor::{rate_limit, retry_after};
 
 static ASKED: LazyLock<Url> = LazyLock::new(|| {
     let asked = "https://www.dundermifflinpaper.com/sales?employeeID=1235";
@@ -75,6 +75,43 @@ pub fn retry_after(header: &[u8]) {
         assert_eq!(from_late, from_early.saturating_sub((late - early).unsigned_abs()));
     }
     check_date(from_late, late);
+}
+
+/// Of the headers that say what is left of a quota: a name, a colon and a value in each line.
+pub fn rate_limit(headers: &[u8]) {
+    let headers = String::from_utf8_lossy(headers);
+    let get = |name: &str| {
+        let mut fields = headers.lines().filter_map(|line| line.split_once(':'));
+        let found = fields.find(|(field, _)| field.trim().eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim().to_owned())
+    };
+    let now = utc_datetime!(2026-11-21 01:00:00);
+    let Some(limit) = rate_limit::parse(get, now) else {
+        return;
+    };
+    assert!(limit.reset <= Duration::from_secs(3600), "{limit:?}");
+    // Written in any of the forms in use, it says the same.
+    let (remaining, reset) = (limit.remaining, limit.reset.as_secs());
+    let until = now.unix_timestamp() + i64::try_from(reset).expect("an hour at the most");
+    for (name, value) in [
+        ("ratelimit", format!("limit=100, remaining={remaining}, reset={reset}")),
+        (
+            "ratelimit",
+            format!("\"a\";r={remaining};t={reset}, \"b\";r={};t=9", u32::MAX),
+        ),
+        ("x-ratelimit-remaining", remaining.to_string()),
+    ] {
+        let get = |asked: &str| match asked {
+            _ if asked == name => Some(value.clone()),
+            "x-ratelimit-reset" => Some(until.to_string()),
+            _ => None,
+        };
+        let read = rate_limit::parse(get, now).map(|limit| limit.remaining);
+        assert_eq!(read, Some(remaining), "{value}");
+        if remaining < u32::MAX {
+            assert_eq!(rate_limit::parse(get, now), Some(limit), "{value}");
+        }
+    }
 }
 
 /// A wait until a date is the wait until that date, written in the form that RFC 9110 prefers.

@@ -11,19 +11,20 @@ mod messages;
 
 pub use answers::{branches, employees, sales};
 pub use events::events;
-pub use headers::{link, retry_after};
+pub use headers::{link, rate_limit, retry_after};
 pub use messages::messages;
 
 /// What holds of some bytes from outside: panics where it does not.
 pub type Property = fn(&[u8]);
 
 /// All of them, by the names of their fuzz targets.
-pub const ALL: [(&str, Property); 7] = [
+pub const ALL: [(&str, Property); 8] = [
     ("branches", branches),
     ("employees", employees),
     ("events", events),
     ("link", link),
     ("messages", messages),
+    ("rate_limit", rate_limit),
     ("retry_after", retry_after),
     ("sales", sales),
 ];
