@@ -307,6 +307,28 @@ def a_functions_concurrency_is_reserved_and_released(emulator: Emulator) -> None
     assert remove(emulator, "concurrency") == "DELETE_COMPLETE"
 
 
+# Tables in templates
+
+
+@behaviour("table-time-to-live")
+def a_tables_time_to_live_is_set_and_unset(emulator: Emulator) -> None:
+    dynamodb = emulator.client("dynamodb")
+    properties = {
+        "TableName": "expires",
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+    }
+    for enabled, status in ((True, "ENABLED"), (False, "DISABLED")):
+        specification = {"TimeToLiveSpecification": {"AttributeName": "expires_at", "Enabled": enabled}}
+        table = {"Table": {"Type": "AWS::DynamoDB::Table", "Properties": properties | specification}}
+        ended = deploy(emulator, "time-to-live", table, update=not enabled)
+        assert ended == ("CREATE_COMPLETE" if enabled else "UPDATE_COMPLETE")
+        found = dynamodb.describe_time_to_live(TableName="expires")["TimeToLiveDescription"]
+        expect(found["TimeToLiveStatus"] == status, f"the time to live of a table is {found}, not {status}")
+    assert remove(emulator, "time-to-live") == "DELETE_COMPLETE"
+
+
 # Invocations
 
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,6 +39,12 @@ DEAD_LETTER_QUEUES = [
     for queue in ("employee-workload", "sale-workload", "branch-function", "employee-function", "sale-function")
 ]
 TABLES = {"branch": ["branch_id"], "salesperson": ["employee_id", "branch_id"], "sale": ["sale_id", "employee_id"]}
+STATE_TABLE = "sync-dev"
+
+# Of a quota of 150 requests a minute, 80 % are for this environment: fewer than a run needs, so that all instances of all
+# functions have to share them.
+QUOTA = {"ApiRequestsPerMinute": 150, "ApiQuotaShare": 80}
+SHARED = 120
 
 # A poll comes within a minute, lasts up to 50 seconds, and a machine may be slow.
 A_POLL = 60.0
@@ -156,6 +163,24 @@ class Deployed:
         alarms = self.emulator.client("cloudwatch").describe_alarms(AlarmNames=[f"{name}-{ENVIRONMENT}"])
         return str(alarms["MetricAlarms"][0]["StateValue"])
 
+    def metric(self, function: str, name: str) -> float:
+        """The sum of a metric of ours within the last hour."""
+        now = datetime.now(UTC)
+        answer = self.emulator.client("cloudwatch").get_metric_statistics(
+            Namespace="Cascade",
+            MetricName=name,
+            Dimensions=[
+                {"Name": "function", "Value": f"{function}-{ENVIRONMENT}"},
+                {"Name": "environment", "Value": ENVIRONMENT},
+            ],
+            StartTime=now - timedelta(hours=1),
+            EndTime=now + timedelta(minutes=1),
+            Period=60,
+            Statistics=["Sum"],
+        )
+        assert answer["Datapoints"], f"{function} publishes no {name}"
+        return float(sum(point["Sum"] for point in answer["Datapoints"]))
+
     def log_lines(self, function: str) -> list[str]:
         pages = self.emulator.client("logs").get_paginator("filter_log_events")
         group = f"/aws/lambda/{function}-{ENVIRONMENT}"
@@ -177,11 +202,10 @@ def secret(deployed: Deployed) -> str:
 def parameters(deployed: Deployed, secret: str) -> dict[str, object]:
     return {
         "ApiBaseUrl": deployed.vendor.url,
-        "ApiRequestsPerMinute": 240,
         "ApiKeySecretArn": secret,
         "AlarmEmail": "someone@example.com",
         "LoggingLevel": "DEBUG",
-    }
+    } | QUOTA
 
 
 def test_the_root_template_deploys_with_all_that_it_nests(deployed: Deployed, secret: str) -> None:
@@ -203,6 +227,7 @@ def test_the_root_template_deploys_with_all_that_it_nests(deployed: Deployed, se
     assert [exports[f"dev-{table}Table"] for table in ("Branch", "Salesperson", "Sale")] == [
         f"{table}-dev" for table in TABLES
     ]
+    assert exports["dev-StateTable"] == STATE_TABLE
 
 
 def test_queues_tables_and_functions_are_as_the_contract_says(deployed: Deployed) -> None:
@@ -221,6 +246,12 @@ def test_queues_tables_and_functions_are_as_the_contract_says(deployed: Deployed
         assert [key["AttributeName"] for key in described["KeySchema"]] == keys
         assert described["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
         assert described["StreamSpecification"]["StreamViewType"] == "NEW_IMAGE"
+    described = deployed.dynamodb.describe_table(TableName=STATE_TABLE)["Table"]
+    assert [key["AttributeName"] for key in described["KeySchema"]] == ["id"]
+    assert described["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+    assert not described.get("StreamSpecification")
+    expiry = deployed.dynamodb.describe_time_to_live(TableName=STATE_TABLE)["TimeToLiveDescription"]
+    assert expiry == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}
 
     concurrency = {"branch-collector": 1, "salesperson-collector": 5, "sale-collector": 3}
     dead_letters = {"branch-collector": "branch", "salesperson-collector": "employee", "sale-collector": "sale"}
@@ -233,6 +264,11 @@ def test_queues_tables_and_functions_are_as_the_contract_says(deployed: Deployed
             f":{dead_letters[function]}-function-dead-letter-queue-dev"
         )
         assert settings["LoggingConfig"]["LogFormat"] == "JSON"
+        variables = settings["Environment"]["Variables"]
+        assert variables["STATE_DB"] == STATE_TABLE
+        assert (variables["API_REQUESTS_PER_MINUTE"], variables["API_QUOTA_SHARE"]) == ("150", "80")
+        assert variables["API_REQUESTS_PER_SECOND"] == "", "empty is absent"
+        assert variables["COLLECTOR_INSTANCES"] == str(sum(concurrency.values()))
         assert KEY not in json.dumps(got, default=str)
         retries = deployed.functions.get_function_event_invoke_config(
             FunctionName=f"{function}-dev", Qualifier="$LATEST"
@@ -254,7 +290,7 @@ def test_queues_are_encrypted_and_reached_by_tls_alone(deployed: Deployed) -> No
 
 def test_every_alarm_says_what_to_do_and_tells_when_it_is_over(deployed: Deployed) -> None:
     alarms = deployed.emulator.client("cloudwatch").describe_alarms()["MetricAlarms"]
-    assert len(alarms) == 22, [alarm["AlarmName"] for alarm in alarms]
+    assert len(alarms) == 25, [alarm["AlarmName"] for alarm in alarms]
     topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:alarm-topic-dev"
     for alarm in alarms:
         assert alarm["AlarmActions"] == alarm["OKActions"] == [topic], alarm["AlarmName"]
@@ -280,7 +316,7 @@ def test_each_functions_zip_is_small_and_starts_fast(deployed: Deployed) -> None
 
 
 def test_a_run_finished_by_the_schedules_alone_leaves_exactly_the_vendors_data(deployed: Deployed) -> None:
-    started = time.monotonic()
+    started, seen = time.monotonic(), len(deployed.vendor.paths)
     answer = deployed.start_run("2026-11-21T01:00:00Z")
     assert (answer["run_id"], answer["inserted"], answer["enqueued"]) == ("2026-11-21T01:00:00Z", 13, 13)
     deployed.wait_for_quiet()
@@ -293,6 +329,15 @@ def test_a_run_finished_by_the_schedules_alone_leaves_exactly_the_vendors_data(d
     expect_the_vendors_data(deployed.vendor, rows)
     assert [deployed.waiting(queue) for queue in DEAD_LETTER_QUEUES] == [0] * 5
     assert deployed.vendor.authorizations == {f"Bearer {KEY}"}
+
+    # One quota for all instances of all functions. Two of the 60 seconds are for requests that were on their way for longer
+    # than those after them.
+    requests, busiest = len(deployed.vendor.paths) - seen, deployed.vendor.busiest(58.0, since=seen)
+    print(f"{requests} requests, {busiest} in the busiest minute, {SHARED} allowed")
+    assert busiest <= SHARED < requests
+    assert deployed.dynamodb.scan(TableName=STATE_TABLE)["Items"] != []
+    for function in FUNCTIONS:
+        assert deployed.metric(function, "StateFailures") == 0, function
 
 
 def expect_the_vendors_data(vendor: Vendor, rows: dict[str, dict[tuple[str, ...], dict[str, Any]]]) -> None:
@@ -408,7 +453,7 @@ def test_an_event_source_mapping_is_another_trigger(deployed: Deployed) -> None:
     )
     deployed.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "20"})
     bodies = [
-        {"branch_id": branch, "employee_id": employee, "run_id": "2026-11-21T02:00:00Z"} for employee in (good, bad)
+        {"branch_id": branch, "employee_id": employee, "run_id": "2026-11-21T02:30:00Z"} for employee in (good, bad)
     ]
     deployed.sqs.send_message_batch(
         QueueUrl=queue,
@@ -470,6 +515,34 @@ def test_the_doctor_finds_what_is_wrong_with_an_environment(deployed: Deployed) 
     deployed.set_schedule("sale-collector", "ENABLED")
 
 
+def test_without_the_state_table_the_collectors_go_on_and_an_alarm_says_so(deployed: Deployed) -> None:
+    before = deployed.all_rows()
+    described = deployed.dynamodb.describe_table(TableName=STATE_TABLE)["Table"]
+    deployed.dynamodb.delete_table(TableName=STATE_TABLE)
+
+    # One branch: each instance has a ninth of the quota now.
+    answer = deployed.invoke("branch-collector", {"branches": ["Scranton"]})
+    assert (answer["unchanged"], answer["enqueued"]) == (1, 1)
+    deployed.wait_for_quiet(" without state")
+
+    assert deployed.all_rows() == before
+    assert [deployed.waiting(queue) for queue in DEAD_LETTER_QUEUES] == [0] * 5
+    for function in FUNCTIONS:
+        assert deployed.metric(function, "StateFailures") > 0, function
+        alarm = f"{function}-state-failures"
+        wait_for(f"the alarm {alarm}", lambda alarm=alarm: deployed.alarm(alarm) == "ALARM", 30)
+    ill = deployed.cascade("doctor")
+    assert ill.returncode == 1, ill.stdout
+    assert re.search(r"failed +sync-dev: is missing", ill.stdout), ill.stdout
+
+    deployed.dynamodb.create_table(
+        TableName=STATE_TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=described["AttributeDefinitions"],
+        KeySchema=described["KeySchema"],
+    )
+
+
 def test_logs_are_json_and_hold_no_secret(deployed: Deployed) -> None:
     for function in FUNCTIONS:
         lines = deployed.log_lines(function)
@@ -528,4 +601,6 @@ def test_the_tables_of_production_outlive_their_stack(deployed: Deployed) -> Non
         deployed.dynamodb.delete_table(TableName="branch-prod")
     deployed.remove("prod")
     assert list(deployed.rows("branch", "prod")) == [("1",)]
+    # What the collectors remember goes with them.
+    assert "sync-prod" not in deployed.dynamodb.list_tables()["TableNames"]
     assert deployed.functions.list_functions()["Functions"] == []

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from bisect import bisect_left
 from collections.abc import Callable
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +29,7 @@ class Vendor:
         self._command = [str(binary), "vendor", "--port", "0", "--quota", str(quota)]
         self.refuse: Callable[[str], int | None] = lambda path: None
         self.paths: list[str] = []
+        self.times: list[float] = []
         self.authorizations: set[str | None] = set()
         self._behind = ""
         self._process: subprocess.Popen[str] | None = None
@@ -57,6 +60,11 @@ class Vendor:
             self._process.kill()
             self._process.wait()
 
+    def busiest(self, seconds: float, since: int = 0) -> int:
+        """The most requests, of those after the first `since`, that came within so many seconds."""
+        times = sorted(self.times[since:])
+        return max((bisect_left(times, first + seconds) - index for index, first in enumerate(times)), default=0)
+
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """What stands behind the door answers this, as it is."""
         try:
@@ -77,6 +85,7 @@ def _door(vendor: Vendor) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            vendor.times.append(time.monotonic())
             vendor.paths.append(self.path)
             vendor.authorizations.add(self.headers.get("Authorization"))
             if (refused := vendor.refuse(self.path)) is not None:

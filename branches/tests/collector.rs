@@ -15,6 +15,8 @@ use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::queue::memory::MemoryQueue;
 use shared::queue::{Outbox, QueueError};
+use shared::state::StateTable;
+use shared::state::memory::MemoryState;
 use shared::table::memory::MemoryTable;
 use shared::value::Value;
 use shared::vendor::scripted::{Reply, ScriptedVendor};
@@ -43,6 +45,15 @@ struct World {
 impl World {
     /// A vendor whose every default branch has its place in the list for an id.
     fn new() -> Self {
+        Self::build(None)
+    }
+
+    /// With a state table.
+    fn with_state() -> Self {
+        Self::build(Some(Arc::new(MemoryState::default())))
+    }
+
+    fn build(state: Option<Arc<dyn StateTable>>) -> Self {
         let clock = Clock::starting_at(utc_datetime!(2026-11-21 01:02:03.456));
         let vendor = Arc::new(ScriptedVendor::new(clock.clone()));
         for (id, name) in (1..).zip(DEFAULT_BRANCHES) {
@@ -55,7 +66,7 @@ impl World {
             vendor: vendor.clone(),
             table: table.clone(),
             employee_queue: employee_queue.clone(),
-            checkpoints: Checkpoints::new(None, clock.clone(), Jitter::seeded(1)),
+            checkpoints: Checkpoints::new(state, clock.clone(), Jitter::seeded(1)),
         };
         Self {
             vendor,
@@ -505,4 +516,50 @@ async fn no_records_are_no_failures() {
     let answer = world.answer(r#"{"Records": []}"#).await;
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert!(world.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_tried_again_asks_only_for_the_branches_that_failed() {
+    let world = World::with_state();
+    world.vendor.says_now(
+        query("Utica"),
+        Reply::failure(FetchError::Transient {
+            reason: "the vendor answered 500".to_owned(),
+            tries: 4,
+        }),
+    );
+    assert!(world.failure(SCHEDULE).await.contains("1 of 13 branches failed: Utica"));
+    world
+        .vendor
+        .says_now(query("Utica"), answer(&[r#"{"id": 6, "branch_name": "Utica"}"#]));
+    let again = world.answer(SCHEDULE).await;
+    assert_eq!(
+        (&again["api_calls"], &again["enqueued"], &again["already_done"]),
+        (&1.into(), &1.into(), &12.into())
+    );
+    assert_eq!(world.sent_ids().len(), 13);
+}
+
+#[tokio::test(start_paused = true)]
+async fn branches_that_are_known_are_sent_on_without_reading_a_row() {
+    let world = World::with_state();
+    world.answer("{}").await;
+    let (reads, writes) = (world.table.reads(), world.table.writes());
+    let known = world.answer(r#"{"branches": []}"#).await;
+    assert_eq!(
+        (&known["api_calls"], &known["unchanged"], &known["enqueued"]),
+        (&13.into(), &13.into(), &13.into())
+    );
+    assert_eq!((world.table.reads(), world.table.writes()), (reads, writes));
+    // But for those who want to see.
+    world.answer(r#"{"branches": ["Utica"], "verify": true}"#).await;
+    assert_eq!(world.table.reads(), reads + 1);
+    assert!(
+        world
+            .employee_queue
+            .bodies()
+            .last()
+            .unwrap()
+            .contains(r#""verify":true"#)
+    );
 }

@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use cascade::commands::bench::BenchArgs;
 use cascade::commands::dlq::DlqArgs;
 use cascade::commands::doctor::DoctorArgs;
 use cascade::commands::run::RunArgs;
 use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
-use cascade::commands::{CommandError, dlq, doctor, run, status, up, vendor};
+use cascade::commands::verify::VerifyArgs;
+use cascade::commands::{CommandError, bench, dlq, doctor, run, status, up, vendor, verify};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -32,7 +34,9 @@ enum Command {
     Status(StatusArgs),
     Dlq(DlqArgs),
     Doctor(DoctorArgs),
+    Verify(VerifyArgs),
     Vendor(VendorArgs),
+    Bench(BenchArgs),
 }
 
 /// Not everything was done.
@@ -49,7 +53,9 @@ async fn main() -> ExitCode {
         Command::Status(args) => status::status(args).await.map(|()| true),
         Command::Dlq(args) => dlq::dlq(args).await,
         Command::Doctor(args) => doctor::doctor(args).await,
+        Command::Verify(args) => verify::verify(args).await,
         Command::Vendor(args) => vendor::vendor(args).await.map(|()| true),
+        Command::Bench(args) => bench::bench(args).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -12,7 +12,7 @@ use sales::lookback::Lookback;
 use salespersons::SalespersonCollector;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::checkpoint::Checkpoints;
+use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
 use shared::collector::{Call, Collector, Handled, handle_in_view};
 use shared::entity::Entity;
@@ -311,13 +311,24 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the queues cannot be looked at.
-    pub async fn run(&self, run_id: RunId, view: &View, mut moved: impl FnMut()) -> Result<RunOutcome, DepthError> {
+    pub async fn run(
+        &self,
+        run_id: RunId,
+        thoroughness: Thoroughness,
+        view: &View,
+        mut moved: impl FnMut(),
+    ) -> Result<RunOutcome, DepthError> {
         let started = Instant::now();
         let dead_letters_before: u64 = self.dead_letters().await?.values().sum();
         let event = json!({ "run_id": run_id.to_string() }).to_string();
+        let begin = match thoroughness {
+            Thoroughness::Usual => event.clone(),
+            Thoroughness::Force => json!({ "branches": [], "run_id": run_id, "force": true }).to_string(),
+            Thoroughness::Verify => json!({ "branches": [], "run_id": run_id, "verify": true }).to_string(),
+        };
         let mut errors = Vec::new();
         let mut note = |handled: Handled| errors.extend(handled.answer.err().map(|failure| error_chain(&failure)));
-        note(self.invoke(Stage::Branches, &event, view).await);
+        note(self.invoke(Stage::Branches, &begin, view).await);
         let (mut skips, mut skipped_seconds) = (0, 0);
         while !self.stop.is_cancelled() {
             let left = [

@@ -16,6 +16,8 @@ use shared::jitter::Jitter;
 use shared::queue::DeadLetter;
 use shared::queue::memory::MemoryQueue;
 use shared::record::Key;
+use shared::state::StateTable;
+use shared::state::memory::MemoryState;
 use shared::table::memory::MemoryTable;
 use shared::value::Value;
 use shared::vendor::scripted::{Reply, ScriptedVendor};
@@ -43,6 +45,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::build(None)
+    }
+
+    /// With a state table.
+    fn with_state() -> Self {
+        Self::build(Some(Arc::new(MemoryState::default())))
+    }
+
+    fn build(state: Option<Arc<dyn StateTable>>) -> Self {
         let clock = Clock::starting_at(utc_datetime!(2026-11-21 01:02:03.456));
         let vendor = Arc::new(ScriptedVendor::new(clock.clone()));
         let table = Arc::new(MemoryTable::new(Entity::Salesperson));
@@ -55,7 +66,7 @@ impl World {
             sale_queue: sale_queue.clone(),
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
-            checkpoints: Checkpoints::new(None, clock.clone(), Jitter::seeded(2)),
+            checkpoints: Checkpoints::new(state, clock.clone(), Jitter::seeded(2)),
         };
         Self {
             vendor,
@@ -563,4 +574,82 @@ async fn an_events_records_are_worked_through_with_their_runs() {
     assert!(world.sent().iter().all(|sent| sent["run_id"] == "2026-11-21T01:00:00Z"));
     let answer = world.answer(r#"{"Records": []}"#).await;
     assert_eq!(answer, json!({"batchItemFailures": []}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_known_sends_each_salesperson_on_without_reading_a_row() {
+    let world = World::with_state();
+    let employees = [
+        r#"{"id": 1235, "occupation": "salesperson"}"#,
+        r#"{"id": 1236, "occupation": "accountant"}"#,
+        r#"{"id": 1237, "occupation": "Salesperson"}"#,
+    ];
+    // The vendor knows the second answer by its name, and sends the others in full.
+    let named = answer("1", &employees).with_etag("\"v1\"");
+    world.vendor.says(employees_of("1"), named);
+    world.employee_queue.put(MESSAGE);
+    assert_eq!(world.answer("{}").await["inserted"], 2);
+    let (reads, writes) = (world.table.reads(), world.table.writes());
+    for (minute, not_modified) in [("01", 1), ("02", 2)] {
+        world
+            .employee_queue
+            .put(MESSAGE.replace("T01:00", &format!("T01:{minute}")));
+        let known = world.answer("{}").await;
+        assert_eq!(
+            (&known["unchanged"], &known["enqueued"]),
+            (&2.into(), &2.into()),
+            "{known}"
+        );
+        assert_eq!(world.vendor.not_modified(), not_modified);
+    }
+    assert_eq!((world.table.reads(), world.table.writes()), (reads, writes));
+    let first_loads: Vec<_> = world
+        .first_loads()
+        .into_iter()
+        .map(|(id, _, first)| (id, first))
+        .collect();
+    let expected = [
+        ("1235", true),
+        ("1237", true),
+        ("1235", false),
+        ("1237", false),
+        ("1235", false),
+        ("1237", false),
+    ];
+    assert_eq!(first_loads, expected.map(|(id, first)| (id.to_owned(), first)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_branch_is_asked_for_once_a_run_and_its_messages_are_sent_once() {
+    let world = World::with_state();
+    world.vendor.says(
+        employees_of("1"),
+        answer("1", &[r#"{"id": 1235, "occupation": "salesperson"}"#]),
+    );
+    world.employee_queue.put(MESSAGE);
+    world.answer("{}").await;
+    world.employee_queue.put(MESSAGE);
+    let again = world.answer("{}").await;
+    assert_eq!(
+        (&again["api_calls"], &again["already_done"], &again["enqueued"]),
+        (&0.into(), &1.into(), &0.into())
+    );
+    assert_eq!(world.sent().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_message_asks_for_goes_on_with_those_it_leads_to() {
+    let world = World::with_state();
+    world.vendor.says(
+        employees_of("1"),
+        answer("1", &[r#"{"id": 1235, "occupation": "salesperson"}"#]),
+    );
+    world
+        .employee_queue
+        .put(MESSAGE.replace('}', r#", "verify": true, "background": true}"#));
+    world.answer("{}").await;
+    assert_eq!(
+        (&world.sent()[0]["verify"], &world.sent()[0]["background"]),
+        (&true.into(), &true.into())
+    );
 }

@@ -18,51 +18,47 @@ pub struct Row {
     pub last_modified: Option<String>,
 }
 
-/// What has to be written to make a row say what a record says.
+/// What has to be written to make a row say what a record says: parts of the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum Change<'a> {
     /// Nothing: they say the same.
     Unchanged,
     /// There is no row yet: all of these.
-    Insert(BTreeMap<String, Value>),
+    Insert(BTreeMap<&'a str, &'a Value>),
     /// Some attributes.
     Update {
         /// New values of attributes that differ or are missing.
-        set: BTreeMap<String, Value>,
+        set: BTreeMap<&'a str, &'a Value>,
         /// Attributes that have vanished.
-        remove: BTreeSet<String>,
+        remove: BTreeSet<&'a str>,
     },
 }
 
-impl Change {
+impl<'a> Change<'a> {
     /// Compares a record with its row. `last_modified` takes no part, nor does a first-seen attribute that the row
     /// has and the vendor does not send.
-    pub fn between(entity: Entity, row: Option<&Row>, record: &Record) -> Self {
+    pub fn between(entity: Entity, row: Option<&'a Row>, record: &'a Record) -> Self {
         let first_seen_name = entity
             .first_seen_attribute()
             .filter(|name| !record.attributes.contains_key(*name));
-        let first_seen = first_seen_name.and_then(|name| Some((name.to_owned(), record.first_seen.clone()?)));
+        let first_seen = first_seen_name.zip(record.first_seen.as_ref());
+        let attributes = record.attributes.iter().map(|(name, value)| (name.as_str(), value));
 
         let Some(row) = row else {
-            let mut attributes = record.attributes.clone();
-            attributes.extend(first_seen);
-            return Self::Insert(attributes);
+            return Self::Insert(attributes.chain(first_seen).collect());
         };
 
         let has = |name: &str| row.attributes.contains_key(name) || row.foreign.contains(name);
-        let mut set: BTreeMap<_, _> = record
-            .attributes
-            .iter()
+        let set: BTreeMap<_, _> = attributes
             .filter(|(name, value)| row.attributes.get(*name) != Some(*value))
-            .map(|(name, value)| (name.clone(), value.clone()))
+            .chain(first_seen.filter(|(name, _)| !has(name)))
             .collect();
-        set.extend(first_seen.filter(|(name, _)| !has(name)));
         let remove: BTreeSet<_> = row
             .attributes
             .keys()
             .chain(&row.foreign)
+            .map(String::as_str)
             .filter(|name| !record.attributes.contains_key(*name) && first_seen_name != Some(name))
-            .cloned()
             .collect();
         if set.is_empty() && remove.is_empty() {
             Self::Unchanged
@@ -74,15 +70,16 @@ impl Change {
     /// The row after the change, written from an answer fetched at `last_modified`.
     pub fn apply(&self, row: Option<&Row>, last_modified: &str) -> Row {
         let mut after = row.cloned().unwrap_or_default();
+        let owned = |(name, value): (&&str, &&Value)| ((*name).to_owned(), (*value).clone());
         match self {
             Self::Unchanged => return after,
-            Self::Insert(attributes) => after.attributes = attributes.clone(),
+            Self::Insert(attributes) => after.attributes = attributes.iter().map(owned).collect(),
             Self::Update { set, remove } => {
-                after.attributes.retain(|name, _| !remove.contains(name));
+                after.attributes.retain(|name, _| !remove.contains(name.as_str()));
                 after
                     .foreign
-                    .retain(|name| !remove.contains(name) && !set.contains_key(name));
-                after.attributes.extend(set.clone());
+                    .retain(|name| !remove.contains(name.as_str()) && !set.contains_key(name.as_str()));
+                after.attributes.extend(set.iter().map(owned));
             }
         }
         after.last_modified = Some(last_modified.to_owned());
@@ -122,10 +119,14 @@ mod tests {
         }
     }
 
-    fn update(set: &[(&str, Value)], remove: &[&str]) -> Change {
+    fn insert<'a>(attributes: &'a [(&'a str, Value)]) -> Change<'a> {
+        Change::Insert(attributes.iter().map(|(name, value)| (*name, value)).collect())
+    }
+
+    fn update<'a>(set: &'a [(&'a str, Value)], remove: &[&'a str]) -> Change<'a> {
         Change::Update {
-            set: record(set, None).attributes,
-            remove: remove.iter().map(|name| (*name).to_owned()).collect(),
+            set: set.iter().map(|(name, value)| (*name, value)).collect(),
+            remove: remove.iter().copied().collect(),
         }
     }
 
@@ -160,7 +161,8 @@ mod tests {
             foreign: ["a", "b"].map(str::to_owned).into(),
             ..Row::default()
         };
-        let change = Change::between(Entity::Branch, Some(&stored), &record(&[("a", Value::Null)], None));
+        let record = record(&[("a", Value::Null)], None);
+        let change = Change::between(Entity::Branch, Some(&stored), &record);
         assert_eq!(change, update(&[("a", Value::Null)], &["b"]));
         assert!(change.apply(Some(&stored), "now").foreign.is_empty());
     }
@@ -169,7 +171,7 @@ mod tests {
     fn a_new_sale_gets_the_branch_it_was_first_seen_under() {
         assert_eq!(
             Change::between(Entity::Sale, None, &record(&[], Some("1"))),
-            Change::Insert(record(&[("branch_id", text("1"))], None).attributes)
+            insert(&[("branch_id", text("1"))])
         );
     }
 
@@ -186,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_sale_seen_without_a_branch_gets_one_once_it_is_known() {
-        let change = Change::between(Entity::Sale, Some(&row(&[])), &record(&[], Some("2")));
+        let (stored, record) = (row(&[]), record(&[], Some("2")));
+        let change = Change::between(Entity::Sale, Some(&stored), &record);
         assert_eq!(change, update(&[("branch_id", text("2"))], &[]));
     }
 
@@ -199,7 +202,7 @@ mod tests {
         );
         assert_eq!(
             Change::between(Entity::Sale, None, &own),
-            Change::Insert(own.attributes.clone())
+            insert(&[("branch_id", text("3"))])
         );
     }
 
@@ -250,8 +253,8 @@ mod tests {
             let stored = Row { attributes: old, ..Row::default() };
             let record = Record { attributes: new, ..record(&[], None) };
             if let Change::Update { set, remove } = Change::between(Entity::Branch, Some(&stored), &record) {
-                prop_assert!(set.iter().all(|(name, value)| stored.attributes.get(name) != Some(value)));
-                prop_assert!(remove.iter().all(|name| stored.attributes.contains_key(name)));
+                prop_assert!(set.iter().all(|(name, value)| stored.attributes.get(*name) != Some(*value)));
+                prop_assert!(remove.iter().all(|name| stored.attributes.contains_key(*name)));
             }
         }
     }

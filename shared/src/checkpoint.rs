@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use sha2::{Digest, Sha256};
 use time::UtcDateTime;
 use tokio::time::Instant;
@@ -82,7 +82,6 @@ struct Known {
     since: Option<i64>,
     /// Whether records without a branch were given one.
     gives_branch: bool,
-    // Not flattened: serde reads a flattened part from a copy of its own, in which an id finds no JSON to read.
     effects: Effects,
 }
 
@@ -95,7 +94,7 @@ pub struct Effects {
     #[serde(default)]
     pub skipped: u64,
     /// The ids that are sent on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "ids")]
     pub sent_on: Vec<Id>,
     /// Whether the rows now say all that the answer says: no record was rejected, none left for later.
     #[serde(skip, default = "always")]
@@ -104,6 +103,14 @@ pub struct Effects {
 
 fn always() -> bool {
     true
+}
+
+/// Ids are strings here. Their own way from JSON tells integers from strings, which a tree of JSON cannot.
+fn ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Id>, D::Error> {
+    let ids = Vec::<String>::deserialize(deserializer)?;
+    ids.into_iter()
+        .map(|id| Id::new(id).map_err(de::Error::custom))
+        .collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,8 +190,12 @@ impl Task {
             Thoroughness::Usual if self.lookback.is_none() => checkpoint.whole_run_id,
             Thoroughness::Usual => checkpoint.run_id,
         };
-        self.run_id
-            .is_some_and(|run_id| done.is_some_and(|done| run_id <= done))
+        // Records may still lack the branch that is known now.
+        let lacks_branch = self.gives_branch && checkpoint.answer.as_ref().is_some_and(|known| !known.gives_branch);
+        !lacks_branch
+            && self
+                .run_id
+                .is_some_and(|run_id| done.is_some_and(|done| run_id <= done))
     }
 
     /// Whether the rows that this task looks at, in an answer asked for at `now`, are among those that are known.

@@ -17,6 +17,8 @@ pub mod jitter;
 pub mod lambda;
 pub mod message;
 pub mod number;
+#[cfg(any(test, feature = "properties"))]
+pub mod properties;
 pub mod queue;
 pub mod quota;
 pub mod record;

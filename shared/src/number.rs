@@ -85,8 +85,11 @@ impl Number {
     /// How many significant digits it has; `0` has one.
     pub fn significant_digits(&self) -> usize {
         let mantissa = self.0.split('E').next().unwrap_or_default();
-        let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
-        digits.trim_start_matches('0').trim_end_matches('0').len().max(1)
+        let digits = || mantissa.bytes().filter(u8::is_ascii_digit);
+        let leading = digits().take_while(|digit| *digit == b'0').count();
+        let trailing = digits().rev().take_while(|digit| *digit == b'0').count();
+        // In a zero each of them is both.
+        (digits().count() - leading).saturating_sub(trailing).max(1)
     }
 }
 

@@ -154,14 +154,19 @@ impl Record {
             if name.is_empty() || name.len() > MAX_NAME_BYTES {
                 return Err(Rejection::NameLength(name.len()));
             }
-            let Some(stored_name) = stored_name(entity, &key, &name, raw) else {
+            if repeats_key(entity, &key, &name, raw) {
                 continue;
+            }
+            let value = match Value::from_json(raw) {
+                Ok(value) => value,
+                Err(reason) => {
+                    return Err(Rejection::Value {
+                        attribute: name,
+                        reason,
+                    });
+                }
             };
-            let value = Value::from_json(raw).map_err(|reason| Rejection::Value {
-                attribute: name,
-                reason,
-            })?;
-            match attributes.entry(stored_name) {
+            match attributes.entry(stored_name(entity, &key, name)) {
                 Entry::Vacant(entry) => entry.insert(value),
                 Entry::Occupied(entry) => return Err(Rejection::NameTwice(entry.key().clone())),
             };
@@ -197,19 +202,19 @@ impl Record {
     }
 }
 
-/// The name under which an attribute is stored; `None` where it says again what the key says.
-fn stored_name(entity: Entity, key: &Key, name: &str, raw: &RawValue) -> Option<String> {
-    let key_of_that_name = key.attributes(entity).find(|(key_name, _)| *key_name == name);
-    if let Some((_, key_value)) = key_of_that_name {
-        return match Id::from_json(raw) {
-            Ok(id) if id == *key_value => None,
-            _ => Some(format!("{}{name}", entity.prefix())),
-        };
+/// Whether an attribute only says again what the key says.
+fn repeats_key(entity: Entity, key: &Key, name: &str, raw: &RawValue) -> bool {
+    let mut of_that_name = key.attributes(entity).filter(|(key_name, _)| *key_name == name);
+    of_that_name.any(|(_, key_value)| Id::from_json(raw).is_ok_and(|id| id == *key_value))
+}
+
+/// The name under which an attribute is stored.
+fn stored_name(entity: Entity, key: &Key, name: String) -> String {
+    let is_of_key = key.attributes(entity).any(|(key_name, _)| key_name == name);
+    if is_of_key || name == LAST_MODIFIED || reserved_words::is_reserved(&name) {
+        return format!("{}{name}", entity.prefix());
     }
-    if name == LAST_MODIFIED || reserved_words::is_reserved(name) {
-        return Some(format!("{}{name}", entity.prefix()));
-    }
-    Some(name.to_owned())
+    name
 }
 
 #[cfg(test)]

@@ -36,8 +36,9 @@ impl RunId {
     pub fn parse(text: &str) -> Result<Self, NotATime> {
         OffsetDateTime::parse(text, &Rfc3339)
             .ok()
-            // Near the ends of the calendar, UTC can lie outside of it.
+            // Near the ends of the calendar, UTC can lie outside of it; and before the year 0, RFC 3339 ends.
             .and_then(OffsetDateTime::checked_to_utc)
+            .filter(|time| time.year() >= 0)
             .map(Self::scheduled_for)
             .ok_or_else(|| NotATime(text.chars().take(60).collect()))
     }
@@ -70,14 +71,18 @@ pub fn last_modified(time: UtcDateTime) -> String {
 
 /// Whether a text is a time as [`last_modified`] writes it.
 pub fn is_last_modified(text: &str) -> bool {
-    PrimitiveDateTime::parse(text, MILLISECONDS).is_ok()
+    parse(text, MILLISECONDS).is_some()
 }
 
 /// Reads the vendor's `2023-01-01 23:43:23`, which is UTC.
 pub fn parse_vendor_timestamp(text: &str) -> Option<UtcDateTime> {
-    PrimitiveDateTime::parse(text, VENDOR)
-        .ok()
-        .map(PrimitiveDateTime::as_utc)
+    parse(text, VENDOR).map(PrimitiveDateTime::as_utc)
+}
+
+/// Reads a time of four digits a year: `time` would take a sign before them.
+fn parse(text: &str, format: &[BorrowedFormatItem<'_>]) -> Option<PrimitiveDateTime> {
+    let has_sign = text.starts_with(['+', '-']);
+    PrimitiveDateTime::parse(text, format).ok().filter(|_| !has_sign)
 }
 
 /// A time in the vendor's form.
@@ -104,6 +109,7 @@ mod tests {
             "",
             "yesterday",
             "2026-11-21",
+            "0000-01-01T00:00:00+01:00",
             "9999-12-31T23:59:59-01:00",
             "2026-13-01T00:00:00Z",
             "<aws.scheduler.scheduled-time>",
@@ -117,6 +123,7 @@ mod tests {
         let early = last_modified(utc_datetime!(2026-11-21 01:02:03.456_789));
         assert_eq!(early, "2026-11-21T01:02:03.456Z");
         assert!(is_last_modified(&early) && !is_last_modified("2026-11-21T01:02:03Z"));
+        assert!(!is_last_modified("+2026-11-21T01:02:03.456Z"));
         assert!(early < last_modified(utc_datetime!(2026-11-21 01:02:04)));
     }
 
@@ -130,6 +137,8 @@ mod tests {
             "2023-01-01T23:43:23",
             "2023-02-30 00:00:00",
             "2023-01-01 23:43:23 ",
+            "+2023-01-01 23:43:23",
+            "-2023-01-01 23:43:23",
             "",
         ] {
             assert_eq!(parse_vendor_timestamp(text), None, "{text}");

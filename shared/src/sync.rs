@@ -10,7 +10,7 @@ use crate::entity::Entity;
 use crate::id::Id;
 use crate::record::{Key, Record, Rejection};
 use crate::run::is_last_modified;
-use crate::table::{MAX_READ, Table, TableError, Written};
+use crate::table::{MAX_READ, Table, TableError, Write, Written};
 use crate::tally::Tally;
 use crate::vendor::answer::{Sketch, Unnamed};
 
@@ -20,23 +20,20 @@ const SLICES_AT_ONCE: usize = 4;
 /// The bytes of JSON after which a slice ends, however few records it has.
 const SLICE_BYTES: usize = 1024 * 1024;
 
-/// How many rows of one slice are written at once.
-const WRITES_AT_ONCE: usize = 16;
-
 /// How often a row is compared anew because somebody else wrote it in between.
 const MAX_CONFLICTS: usize = 20;
 
-/// What stands in the way of saying that the rows now say what the answer says.
+/// What keeps an answer from standing in its table as it is. Where all of it is 0, everything in the answer does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Synced {
-    /// Records that cannot be stored.
+    /// Records that were rejected: they cannot be stored, or the table refuses them.
     pub rejected: u64,
-    /// Records whose rows were written from a later answer.
+    /// Records whose row had been written from a later answer already.
     pub superseded: u64,
 }
 
 impl Synced {
-    /// Whether nothing does.
+    /// Whether all of the answer now stands in the table.
     pub fn is_whole(self) -> bool {
         self == Self::default()
     }
@@ -65,7 +62,14 @@ pub async fn sync(
     let work: Vec<_> = slices(sketches)
         .map(|slice| sync_slice(table, slice, parent, first_seen, last_modified, tally))
         .collect();
-    all_of(work, SLICES_AT_ONCE).await
+    // The others go on where one fails; the first error is answered.
+    let results = futures::stream::iter(work).buffer_unordered(SLICES_AT_ONCE);
+    let add = async |all: Result<Synced, TableError>, one: Result<Synced, TableError>| {
+        let mut all = all?;
+        all += one?;
+        Ok(all)
+    };
+    results.fold(Ok(Synced::default()), add).await
 }
 
 async fn sync_slice(
@@ -84,20 +88,6 @@ async fn sync_slice(
     let mut synced = write_changes(table, records, rows, last_modified, tally).await?;
     synced.rejected += unreadable;
     Ok(synced)
-}
-
-/// Does all of it, so many at once. The others go on where one fails; the first error is answered.
-async fn all_of(
-    work: Vec<impl Future<Output = Result<Synced, TableError>>>,
-    at_once: usize,
-) -> Result<Synced, TableError> {
-    let results = futures::stream::iter(work).buffer_unordered(at_once);
-    let add = async |outcome: Result<Synced, TableError>, result: Result<Synced, TableError>| {
-        let mut synced = outcome?;
-        synced += result?;
-        Ok(synced)
-    };
-    results.fold(Ok(Synced::default()), add).await
 }
 
 /// Cuts an answer into slices, none of more records than can be read at once.
@@ -145,65 +135,89 @@ pub async fn write_changes(
     last_modified: &str,
     tally: &Tally,
 ) -> Result<Synced, TableError> {
-    let writes = records
-        .into_iter()
-        .map(|record| {
-            let row = rows.remove(&record.key);
-            write_change(table, record, row, last_modified, tally)
-        })
+    let mut synced = Synced::default();
+    let mut failure = None;
+    let mut pending: Vec<_> = records
+        .iter()
+        .map(|record| (record, rows.remove(&record.key)))
         .collect();
-    all_of(writes, WRITES_AT_ONCE).await
-}
-
-async fn write_change(
-    table: &dyn Table,
-    record: Record,
-    mut row: Option<Row>,
-    last_modified: &str,
-    tally: &Tally,
-) -> Result<Synced, TableError> {
-    let entity = table.entity();
     for _ in 0..MAX_CONFLICTS {
-        if is_later(row.as_ref(), last_modified) {
-            debug!(id = %record.key.id, "a later answer has been written already");
-            tally.count(|counts| counts.unchanged += 1);
-            return Ok(Synced {
-                superseded: 1,
-                ..Synced::default()
-            });
+        let mut differing = Vec::with_capacity(pending.len());
+        let mut writes = Vec::with_capacity(pending.len());
+        for (record, row) in &pending {
+            match compare(table.entity(), record, row.as_ref(), last_modified) {
+                Comparison::Same => tally.count(|counts| counts.unchanged += 1),
+                Comparison::Superseded => {
+                    debug!(id = %record.key.id, "a later answer has been written already");
+                    tally.count(|counts| counts.unchanged += 1);
+                    synced.superseded += 1;
+                }
+                Comparison::Differs(write) => {
+                    differing.push(*record);
+                    writes.push(write);
+                }
+            }
         }
-        let change = Change::between(entity, row.as_ref(), &record);
-        if change == Change::Unchanged {
-            tally.count(|counts| counts.unchanged += 1);
-            return Ok(Synced::default());
+        if writes.is_empty() {
+            pending.clear();
+            break;
         }
-        match table.write(&record.key, row.as_ref(), &change, last_modified).await? {
-            Written::Done => {
-                tally.count(|counts| match row {
+        let results = table.write_all(&writes, last_modified).await;
+        let mut conflicts = Vec::new();
+        for ((record, write), result) in differing.into_iter().zip(&writes).zip(results) {
+            match result {
+                Ok(Written::Done) => tally.count(|counts| match write.seen {
                     None => counts.inserted += 1,
                     Some(_) => counts.updated += 1,
-                });
-                return Ok(Synced::default());
-            }
-            Written::Changed(now) => row = now,
-            Written::Refused(reason) => {
-                reject(&record.key.id.to_string(), &Rejection::Refused(reason), tally);
-                return Ok(Synced {
-                    rejected: 1,
-                    ..Synced::default()
-                });
+                }),
+                Ok(Written::Changed(now)) => conflicts.push((record, now)),
+                Ok(Written::Refused(reason)) => {
+                    reject(record.key.id.as_str(), &Rejection::Refused(reason), tally);
+                    synced.rejected += 1;
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
             }
         }
+        pending = conflicts;
     }
-    Err(TableError {
+    if let Some((record, _)) = pending.first() {
+        failure.get_or_insert_with(|| never_still(table.entity(), &record.key));
+    }
+    failure.map_or(Ok(synced), Err)
+}
+
+enum Comparison<'a> {
+    Same,
+    Superseded,
+    Differs(Write<'a>),
+}
+
+fn compare<'a>(entity: Entity, record: &'a Record, row: Option<&'a Row>, last_modified: &str) -> Comparison<'a> {
+    if is_later(row, last_modified) {
+        return Comparison::Superseded;
+    }
+    match Change::between(entity, row, record) {
+        Change::Unchanged => Comparison::Same,
+        change => Comparison::Differs(Write {
+            key: &record.key,
+            seen: row,
+            change,
+        }),
+    }
+}
+
+fn never_still(entity: Entity, key: &Key) -> TableError {
+    TableError {
         action: "keep a row still for long enough to write it",
         source: format!(
             "{} {} was written by others {MAX_CONFLICTS} times in between",
             entity.name(),
-            record.key.id
+            key.id
         )
         .into(),
-    })
+    }
 }
 
 /// Whether a row was written from an answer that was fetched later.
@@ -281,6 +295,16 @@ mod tests {
         tally.counts()
     }
 
+    fn named(id: &str, record: Record) -> Record {
+        Record {
+            key: Key {
+                id: Id::new(id.to_owned()).unwrap(),
+                parent: None,
+            },
+            ..record
+        }
+    }
+
     #[tokio::test]
     async fn a_row_that_says_the_same_is_not_written() {
         let table = MemoryTable::new(Entity::Branch);
@@ -331,5 +355,47 @@ mod tests {
         table.fail_after(Some(0));
         let result = write_changes(&table, vec![record("red", "1")], HashMap::new(), NOW, &Tally::default()).await;
         assert_eq!(result.unwrap_err().to_string(), "DynamoDB did not write a row");
+    }
+
+    #[tokio::test]
+    async fn a_conflict_on_one_row_leaves_the_others_of_the_same_batch_as_they_are() {
+        let table = MemoryTable::new(Entity::Branch);
+        let records: Vec<_> = ["1", "2", "3"].map(|id| named(id, record("red", "1"))).into();
+        table.put_before_next_write(records[1].key.clone(), row(&record("blue", "2"), EARLY));
+        let tally = Tally::default();
+        let synced = write_changes(&table, records, HashMap::new(), NOW, &tally).await;
+        assert_eq!(synced.unwrap(), Synced::default());
+        let counts = tally.counts();
+        assert_eq!((counts.inserted, counts.updated, table.writes()), (2, 1, 4));
+        assert!(
+            table
+                .rows()
+                .values()
+                .all(|stored| *stored == row(&record("red", "1"), NOW))
+        );
+    }
+
+    #[tokio::test]
+    async fn what_keeps_an_answer_from_standing_in_the_table_is_told() {
+        let table = MemoryTable::new(Entity::Branch);
+        table.put(record("", "").key, row(&record("blue", "2"), LATE));
+        let records: Vec<_> = [
+            r#"{"id": 1}"#,
+            r#"{"id": 2}"#,
+            r#"{"id": 3, "branch_id": 4, "branch_branch_id": 5}"#,
+        ]
+        .map(|json| serde_json::from_str(json).unwrap())
+        .into();
+        let (sketches, _) = distinct(Entity::Branch, records, None);
+        let tally = Tally::default();
+        let synced = super::sync(&table, sketches, None, None, NOW, &tally).await.unwrap();
+        assert_eq!(
+            synced,
+            Synced {
+                rejected: 1,
+                superseded: 1
+            }
+        );
+        assert_eq!((tally.counts().inserted, tally.counts().rejected), (1, 1));
     }
 }

@@ -1,8 +1,7 @@
 //! The one port that all three services answer on: what a request is decides who gets it.
 
-use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -15,9 +14,12 @@ use super::dynamodb::DynamoDb;
 use super::sns::Sns;
 use super::sns::wire::{self, Form, SnsError};
 use super::sqs::{Sqs, SqsError};
+use super::usage::{Asked, Meter, Metered, Used};
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// Of the body, which some clients check where it is there.
+const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-crc32");
 const QUERY_ERROR: HeaderName = HeaderName::from_static("x-amzn-query-error");
 
 /// DynamoDB's limit, and far more than a batch of ten SQS messages takes once escaped.
@@ -28,7 +30,7 @@ pub(super) struct Services {
     pub(super) dynamodb: DynamoDb,
     pub(super) sqs: Sqs,
     pub(super) sns: Sns,
-    requests: Mutex<BTreeMap<String, u64>>,
+    pub(super) meter: Meter,
 }
 
 impl Services {
@@ -37,18 +39,17 @@ impl Services {
             dynamodb,
             sqs,
             sns,
-            requests: Mutex::default(),
+            meter: Meter::default(),
         }
     }
 
-    /// How often each operation was asked for.
-    pub(super) fn requests(&self) -> BTreeMap<String, u64> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn count(&self, service: &str, operation: &str) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        *requests.entry(format!("{service}.{operation}")).or_default() += 1;
+    /// Counts the bytes of an answer.
+    fn answers(&self, asked: &Asked, body: &str) {
+        let used = Used {
+            bytes_out: body.len() as u64,
+            ..Used::default()
+        };
+        self.meter.add(asked, used);
     }
 }
 
@@ -62,17 +63,49 @@ async fn dispatch(State(services): State<Arc<Services>>, request: Request) -> Re
     let Some((service, operation)) = target.and_then(|target| target.split_once('.')) else {
         return query(&services, request).await;
     };
+    let operation = operation.to_owned();
     match service {
-        "DynamoDB_20120810" => services.count("DynamoDB", operation),
-        "DynamoDBStreams_20120810" => services.count("DynamoDBStreams", operation),
-        "AmazonSQS" => {
-            services.count("SQS", operation);
-            let operation = operation.to_owned();
-            return queues(&services, &operation, request).await;
+        "DynamoDB_20120810" => tables(&services, &operation, request).await,
+        "DynamoDBStreams_20120810" => {
+            let asked = Asked::of("DynamoDBStreams", &operation, String::new());
+            services.meter.begin(&asked, 0);
+            services.dynamodb.forward(request).await
         }
-        _ => return unknown(),
+        "AmazonSQS" => queues(&services, &operation, request).await,
+        _ => unknown(),
     }
-    services.dynamodb.forward(request).await
+}
+
+/// DynamoDB, which is asked for the units as well that a request used up.
+async fn tables(services: &Services, operation: &str, request: Request) -> Response {
+    let (mut head, body) = request.into_parts();
+    let metered = match to_bytes(body, LARGEST_BODY).await {
+        Ok(body) => {
+            let bytes_in = body.len();
+            let metered = Metered::new(operation, body);
+            services.meter.begin(&metered.asked, bytes_in);
+            metered
+        }
+        Err(error) => return unreadable(&error),
+    };
+    head.headers.remove(header::CONTENT_LENGTH);
+    let request = Request::from_parts(head, Body::from(metered.body.clone()));
+    let (mut head, body) = services.dynamodb.forward(request).await.into_parts();
+    let body = match to_bytes(body, usize::MAX).await {
+        Ok(body) => body,
+        Err(error) => {
+            report("DynamoDB", operation, &error);
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+    };
+    let length = body.len();
+    let (body, used) = metered.answer(head.status.is_success(), body);
+    services.meter.add(&metered.asked, used);
+    if body.len() != length {
+        head.headers.remove(header::CONTENT_LENGTH);
+        head.headers.remove(CHECKSUM);
+    }
+    Response::from_parts(head, Body::from(body))
 }
 
 /// SQS, in JSON.
@@ -81,6 +114,8 @@ async fn queues(services: &Services, operation: &str, request: Request) -> Respo
         Ok(body) => body,
         Err(error) => return unreadable(&error),
     };
+    let asked = Asked::of_queue(operation, &body);
+    services.meter.begin(&asked, body.len());
     let (status, answer, query_error) = match services.sqs.handle(operation, &body).await {
         Ok(Some(answer)) => (StatusCode::OK, answer.to_string(), None),
         Ok(None) => (StatusCode::OK, String::new(), None),
@@ -103,6 +138,7 @@ async fn queues(services: &Services, operation: &str, request: Request) -> Respo
             )
         }
     };
+    services.answers(&asked, &answer);
     let mut response = answered(status, "application/x-amz-json-1.0", answer, &request_id());
     if let Some(Ok(value)) = query_error.map(HeaderValue::try_from) {
         response.headers_mut().insert(QUERY_ERROR, value);
@@ -119,15 +155,16 @@ async fn query(services: &Services, request: Request) -> Response {
     if !form {
         return unknown();
     }
-    let form = match to_bytes(request.into_body(), LARGEST_BODY).await {
-        Ok(body) => Form::parse(&body),
+    let (form, length) = match to_bytes(request.into_body(), LARGEST_BODY).await {
+        Ok(body) => (Form::parse(&body), body.len()),
         Err(error) => return unreadable(&error),
     };
     let id = request_id();
     let action = form.get("Action").unwrap_or_default().to_owned();
+    let asked = Asked::of("SNS", &action, String::new());
     let done = match form.get("Version") {
         Some("2010-03-31") => {
-            services.count("SNS", &action);
+            services.meter.begin(&asked, length);
             services.sns.handle(form, &id).await
         }
         version => Err(SnsError::InvalidAction(format!(
@@ -137,7 +174,10 @@ async fn query(services: &Services, request: Request) -> Response {
         ))),
     };
     match done {
-        Ok(answer) => answered(StatusCode::OK, "text/xml", answer, &id),
+        Ok(answer) => {
+            services.answers(&asked, &answer);
+            answered(StatusCode::OK, "text/xml", answer, &id)
+        }
         Err(error) => {
             if matches!(error, SnsError::Storage(_)) {
                 report("SNS", &action, &error);

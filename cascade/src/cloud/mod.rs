@@ -11,6 +11,7 @@ mod provision;
 mod sns;
 mod sqs;
 mod store;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -37,6 +38,7 @@ pub use sns::Mail;
 use sqs::Sqs;
 pub use sqs::{CURRENT_TIME, OLDEST_MESSAGE};
 use store::Store;
+pub use usage::{Asked, Usage, Used};
 
 /// The account that everything belongs to.
 const ACCOUNT: &str = "000000000000";
@@ -197,7 +199,29 @@ impl Cloud {
 
     /// How often each operation was asked for since the start, such as `DynamoDB.UpdateItem` or `SQS.ReceiveMessage`.
     pub fn requests(&self) -> BTreeMap<String, u64> {
-        self.services.requests()
+        self.services.meter.usage().requests()
+    }
+
+    /// What was asked for since the start: by operation and table or queue, with bytes and DynamoDB's request units.
+    pub fn usage(&self) -> Usage {
+        self.services.meter.usage()
+    }
+
+    /// How many messages a queue holds: ready, received and not yet deleted, delayed. Looking is not counted as a request.
+    ///
+    /// # Errors
+    /// [`CloudError::Messages`] if there is no such queue or the database cannot be read.
+    pub async fn messages_in(&self, queue_url: &str) -> Result<u64, CloudError> {
+        const NAMES: [&str; 3] = [
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        ];
+        let request = serde_json::json!({"QueueUrl": queue_url, "AttributeNames": NAMES}).to_string();
+        let answer = self.services.sqs.handle("GetQueueAttributes", request.as_bytes()).await;
+        let answer = answer.map_err(CloudError::messages)?.unwrap_or_default();
+        let count = |name: &str| answer["Attributes"][name].as_str()?.parse::<u64>().ok();
+        Ok(NAMES.into_iter().filter_map(count).sum())
     }
 
     /// To be called after the clock was advanced: whoever waits for messages looks again.

@@ -1,11 +1,13 @@
 //! The subcommands, a module each.
 
+pub mod bench;
 pub mod dlq;
 pub mod doctor;
 pub mod run;
 pub mod status;
 pub mod up;
 pub mod vendor;
+pub mod verify;
 
 mod output;
 mod place;
@@ -15,6 +17,7 @@ pub mod session;
 
 use thiserror::Error;
 
+use crate::bench::BenchError;
 use crate::cloud::CloudError;
 use crate::pipeline::DepthError;
 use crate::state::StateError;
@@ -35,6 +38,12 @@ pub enum CommandError {
     /// What is remembered between two calls.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A measurement.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// The user.
+    #[error("interrupted")]
+    Interrupted,
     /// A queue.
     #[error(transparent)]
     Depth(#[from] DepthError),

@@ -36,10 +36,16 @@ impl PlaceArgs {
     pub(super) fn environment(&self) -> &str {
         self.environment.as_deref().unwrap_or(ENVIRONMENT)
     }
+
+    /// Whatever the standard AWS environment points to.
+    pub(super) async fn aws_config() -> SdkConfig {
+        install_tls();
+        sdk_config(aws_config::defaults(BehaviorVersion::latest())).await
+    }
 }
 
 /// An environment's name, as the parameter `Environment` of the templates allows it.
-fn parse_environment(text: &str) -> Result<String, String> {
+pub(super) fn parse_environment(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_name = text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.len() <= LONGEST_ENVIRONMENT
@@ -82,7 +88,7 @@ impl Place {
         install_tls();
         if args.aws {
             return Ok(Self {
-                config: sdk_config(aws_config::defaults(BehaviorVersion::latest())).await,
+                config: PlaceArgs::aws_config().await,
                 site: Where::Aws,
                 state: None,
                 own: None,

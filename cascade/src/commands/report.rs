@@ -1,6 +1,5 @@
 //! What a run came to, as a table and a few sentences.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 
@@ -8,31 +7,43 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
+use crate::cloud::Usage;
 use crate::pipeline::{RunOutcome, Stage};
 use crate::vendor::{Changes, Stats};
 
 /// What a run asked of the database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Writes {
-    /// BatchGetItem requests, of up to 100 rows each.
-    reads: u64,
-    /// PutItem requests: new rows.
-    puts: u64,
-    /// UpdateItem requests: rows of which something changed.
-    updates: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Database {
+    /// Requests that read rows, up to 100 each.
+    read_requests: u64,
+    /// Requests that wrote rows, up to 25 each.
+    write_requests: u64,
+    /// Read request units of the rows.
+    read_units: f64,
+    /// Write request units of the rows.
+    write_units: f64,
+    /// Requests to the state table.
+    state_requests: u64,
 }
 
-impl Writes {
-    /// What came in between two counts of the cloud's requests.
-    pub(super) fn between(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Self {
-        let count = |operation: &str| {
-            let of = |requests: &BTreeMap<String, u64>| requests.get(operation).copied().unwrap_or_default();
-            of(after) - of(before)
+impl Database {
+    /// What `usage` says of rows, and of the table in which the state is kept.
+    pub(super) fn of(usage: &Usage, state_table: &str) -> Self {
+        let of_rows = |operations: [&str; 4]| {
+            usage.of(|asked| {
+                asked.service == "DynamoDB"
+                    && asked.resource != state_table
+                    && operations.contains(&asked.operation.as_str())
+            })
         };
+        let read = of_rows(["BatchGetItem", "GetItem", "Query", "Scan"]);
+        let written = of_rows(["BatchExecuteStatement", "PutItem", "UpdateItem", "DeleteItem"]);
         Self {
-            reads: count("DynamoDB.BatchGetItem"),
-            puts: count("DynamoDB.PutItem"),
-            updates: count("DynamoDB.UpdateItem"),
+            read_requests: read.requests,
+            write_requests: written.requests,
+            read_units: read.read_units,
+            write_units: written.write_units,
+            state_requests: usage.of(|asked| asked.resource == state_table).requests,
         }
     }
 }
@@ -42,6 +53,8 @@ impl Writes {
 pub(super) struct RunReport {
     /// Whether it was the first on these tables.
     pub(super) first: bool,
+    /// Whether every row was compared, whatever was known of it.
+    pub(super) verified: bool,
     pub(super) outcome: RunOutcome,
     /// The fewest requests that it can be done with.
     pub(super) least_requests: u64,
@@ -50,7 +63,7 @@ pub(super) struct RunReport {
     pub(super) vendor: Option<Stats>,
     /// What changed in the simulated world since the run before.
     pub(super) changes: Option<Changes>,
-    pub(super) writes: Writes,
+    pub(super) database: Database,
     /// Where the log lines are.
     pub(super) log: String,
     /// Whether the user ended it.
@@ -61,8 +74,12 @@ impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outcome = &self.outcome;
         let total = outcome.total();
-        let first = if self.first { ", the first load" } else { "" };
-        writeln!(f, "Run {}{first}", outcome.run_id)?;
+        let kind = match (self.verified, self.first) {
+            (true, _) => ", every row compared",
+            (false, true) => ", the first load",
+            (false, false) => "",
+        };
+        writeln!(f, "Run {}{kind}", outcome.run_id)?;
         if let Some(news) = self.changes.filter(|_| !self.first).and_then(describe_changes) {
             writeln!(f, "The vendor's clock has moved on since the last run: {news}.")?;
         }
@@ -122,11 +139,19 @@ impl fmt::Display for RunReport {
         facts.add(
             "DynamoDB",
             format!(
-                "{} rows written ({} puts, {} updates), {} batch reads",
-                grouped(self.writes.puts + self.writes.updates),
-                grouped(self.writes.puts),
-                grouped(self.writes.updates),
-                grouped(self.writes.reads)
+                "{} rows written by {} requests, {} requests read rows",
+                grouped(total.inserted + total.updated),
+                grouped(self.database.write_requests),
+                grouped(self.database.read_requests)
+            ),
+        );
+        facts.add(
+            "",
+            format!(
+                "{} write units and {} read units; {} requests for quota and progress",
+                grouped(self.database.write_units.ceil() as u64),
+                grouped(self.database.read_units.ceil() as u64),
+                grouped(self.database.state_requests)
             ),
         );
         let skipped = match outcome.skipped_seconds {
@@ -241,7 +266,7 @@ fn describe_changes(changes: Changes) -> Option<String> {
 }
 
 /// A number with its thousands apart.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits
         .as_bytes()

@@ -1,17 +1,19 @@
 //! `cascade run`: hourly runs of the whole pipeline, here.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use branches::DEFAULT_BRANCHES;
 use clap::Args;
 use serde_json::json;
+use shared::checkpoint::Thoroughness;
 use shared::run::RunId;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::CommandError;
 use super::output::say;
 use super::progress::Progress;
-use super::report::{RunReport, Writes};
+use super::report::{Database, RunReport};
 use super::session::{Listen, Session, SessionArgs, parse_count};
 use crate::pipeline::View;
 use crate::state::{Source, next_hour};
@@ -37,6 +39,24 @@ pub struct RunArgs {
 /// # Errors
 /// If the cloud, the vendor or the state cannot be used.
 pub async fn run(args: RunArgs) -> Result<bool, CommandError> {
+    collect(args, Thoroughness::Usual).await
+}
+
+/// Compares every row with what the vendor says now, and answers whether every message was done.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn verify(session: SessionArgs, json: bool) -> Result<bool, CommandError> {
+    let args = RunArgs {
+        session,
+        hours: NonZeroU32::MIN,
+        frozen: true,
+        json,
+    };
+    collect(args, Thoroughness::Verify).await
+}
+
+async fn collect(args: RunArgs, thoroughness: Thoroughness) -> Result<bool, CommandError> {
     let mut session = Session::start(&args.session, args.frozen, Listen::default()).await?;
     let stop = session.stop.clone();
     tokio::spawn(async move {
@@ -59,7 +79,7 @@ pub async fn run(args: RunArgs) -> Result<bool, CommandError> {
         if hour > 0 {
             move_to_next_hour(&mut session)?;
         }
-        let report = run_once(&mut session, args.json).await?;
+        let report = run_once(&mut session, thoroughness, args.json).await?;
         if !args.json {
             say(&report)?;
         }
@@ -89,11 +109,22 @@ fn move_to_next_hour(session: &mut Session) -> Result<(), CommandError> {
     Ok(())
 }
 
-async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, CommandError> {
+/// The run of this second, or of the next one: what is done for the last run is not done for it again.
+fn next_run(session: &Session) -> RunId {
     let run_id = RunId::scheduled_for(session.clock.now());
+    let last = session.state.last_run.as_ref().map(|run| run.run_id.as_str());
+    if last == Some(run_id.to_string().as_str()) && session.clock.advance(Duration::from_secs(1)) {
+        session.cloud.time_moved();
+        return RunId::scheduled_for(session.clock.now());
+    }
+    run_id
+}
+
+async fn run_once(session: &mut Session, thoroughness: Thoroughness, quiet: bool) -> Result<RunReport, CommandError> {
+    let run_id = next_run(session);
     let view = View::default();
     let asked_before = session.vendor.as_ref().map_or(0, |vendor| vendor.stats().requests);
-    let cloud_before = session.cloud.requests();
+    let cloud_before = session.cloud.usage();
     let outcome = {
         let progress = Progress::new(quiet, session.quota, DEFAULT_BRANCHES.len());
         let Session {
@@ -103,7 +134,7 @@ async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, Comma
             clock,
             ..
         } = &mut *session;
-        let running = pipeline.run(run_id, &view, || {
+        let running = pipeline.run(run_id, thoroughness, &view, || {
             cloud.time_moved();
             // A clock that went back after a kill would hide messages, and keep rows from being written.
             if let Err(failure) = state.reach(clock.now()) {
@@ -125,11 +156,12 @@ async fn run_once(session: &mut Session, quiet: bool) -> Result<RunReport, Comma
     session.state.reach(session.clock.now())?;
     Ok(RunReport {
         first,
+        verified: thoroughness == Thoroughness::Verify,
         least_requests: outcome.least_requests(DEFAULT_BRANCHES.len()),
         quota: session.quota,
         vendor: session.vendor.as_ref().map(|vendor| vendor.stats_since(asked_before)),
         changes,
-        writes: Writes::between(&cloud_before, &session.cloud.requests()),
+        database: Database::of(&session.cloud.usage().since(&cloud_before), &session.places.state_table),
         log: session.log.display().to_string(),
         interrupted: session.stop.is_cancelled(),
         outcome,

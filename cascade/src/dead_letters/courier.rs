@@ -1,11 +1,13 @@
 //! Who takes letters back to where they failed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use serde_json::value::RawValue;
 use shared::error_chain;
 use shared::queue::Outbox;
 use shared::queue::sqs::SqsQueue;
@@ -29,19 +31,30 @@ pub trait Courier: Send + Sync {
     fn at_once(&self) -> usize;
 }
 
-/// Sends letters to a work queue as they were before they failed: without a reason.
+/// Sends letters to a work queue as they were before they failed, without a reason; but as background work, which takes
+/// what live work leaves of the vendor's quota.
 pub struct WorkQueueCourier(pub(super) SqsQueue);
 
 #[async_trait]
 impl Courier for WorkQueueCourier {
     async fn deliver(&self, letter: &Letter) -> Result<(), String> {
-        let sent = self.0.send(vec![letter.body.clone()], Duration::ZERO).await;
+        let sent = self.0.send(vec![in_background(&letter.body)], Duration::ZERO).await;
         sent.map_err(|failure| error_chain(&failure))
     }
 
     fn at_once(&self) -> usize {
         super::AT_ONCE
     }
+}
+
+/// A message's body, said to be background work. What is no JSON object stays as it is: it will fail again, and say why.
+fn in_background(body: &str) -> String {
+    let message = serde_json::from_str::<BTreeMap<&str, &RawValue>>(body);
+    let (Ok(mut message), Ok(yes)) = (message, serde_json::from_str("true")) else {
+        return body.to_owned();
+    };
+    message.insert("background", yes);
+    serde_json::to_string(&message).unwrap_or_else(|_| body.to_owned())
 }
 
 /// Calls a Lambda function with letters' events, as its schedule does: without waiting for what comes of it.
@@ -60,15 +73,18 @@ impl FunctionCourier {
     }
 }
 
-#[async_trait]
-impl Courier for FunctionCourier {
-    async fn deliver(&self, letter: &Letter) -> Result<(), String> {
+impl FunctionCourier {
+    /// Calls the function with an event. Lambda has it in its own queue once this returns.
+    ///
+    /// # Errors
+    /// If Lambda may not have it; the text says why.
+    pub async fn call(&self, event: &str) -> Result<(), String> {
         let called = self
             .lambda
             .invoke()
             .function_name(&self.function)
             .invocation_type(InvocationType::Event)
-            .payload(Blob::new(letter.event()))
+            .payload(Blob::new(event))
             .send()
             .await;
         match called {
@@ -83,6 +99,13 @@ impl Courier for FunctionCourier {
                 error_chain(&failure)
             )),
         }
+    }
+}
+
+#[async_trait]
+impl Courier for FunctionCourier {
+    async fn deliver(&self, letter: &Letter) -> Result<(), String> {
+        self.call(letter.event()).await
     }
 
     fn at_once(&self) -> usize {
@@ -117,5 +140,22 @@ impl Courier for CollectorHere<'_> {
     fn at_once(&self) -> usize {
         // However many instances of a function there may be on AWS, all that runs here shares one quota.
         1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_becomes_background_work_and_loses_no_digit() {
+        let body = r#"{"employee_id": 123456789012345678901234567890, "x": "\u00e9"}"#;
+        assert_eq!(
+            in_background(body),
+            r#"{"background":true,"employee_id":123456789012345678901234567890,"x":"\u00e9"}"#
+        );
+        for body in ["no JSON", "[1]", "7", ""] {
+            assert_eq!(in_background(body), body);
+        }
     }
 }

@@ -16,6 +16,9 @@ pub const RUNTIME: &str = "provided.al2023";
 /// The environment whose tables may not be deleted.
 pub const PRODUCTION: &str = "prod";
 
+/// The table that the functions share the quota by, `STATE_DB`.
+pub const STATE_TABLE: &str = "sync";
+
 /// The topic that every alarm is published to.
 pub const TOPIC: &str = "alarm-topic";
 
@@ -102,26 +105,35 @@ pub const FUNCTIONS: [Function; 3] = [
     },
 ];
 
+/// How many instances of all functions may run at once, `COLLECTOR_INSTANCES`.
+pub const INSTANCES: i32 = {
+    let [branches, salespersons, sales] = &FUNCTIONS;
+    branches.at_once + salespersons.at_once + sales.at_once
+};
+
 /// The alarm that is only there where the branch collector is started by its schedule.
 pub const NO_SUCCESS_ALARM: &str = "branch-collector-no-success";
 
 /// Every alarm.
-pub const ALARMS: [&str; 22] = [
+pub const ALARMS: [&str; 25] = [
     "branch-collector-errors",
     "branch-collector-duration",
     "branch-collector-throttles",
     "branch-collector-rejected",
+    "branch-collector-state-failures",
     NO_SUCCESS_ALARM,
     "salesperson-collector-errors",
     "salesperson-collector-duration",
     "salesperson-collector-throttles",
     "salesperson-collector-failed",
     "salesperson-collector-rejected",
+    "salesperson-collector-state-failures",
     "sale-collector-errors",
     "sale-collector-duration",
     "sale-collector-throttles",
     "sale-collector-failed",
     "sale-collector-rejected",
+    "sale-collector-state-failures",
     "employee-queue-oldest-message",
     "sale-queue-oldest-message",
     "employee-workload-dead-letters",
@@ -170,6 +182,7 @@ mod tests {
         for entity in Entity::ALL {
             is_made("TableName", entity.name());
         }
+        is_made("TableName", STATE_TABLE);
         for (queue, _) in WORK_QUEUES {
             is_made("QueueName", queue);
         }
@@ -180,6 +193,40 @@ mod tests {
         is_made("TopicName", TOPIC);
         for alarm in ALARMS {
             is_made("AlarmName", alarm);
+        }
+    }
+
+    #[test]
+    fn as_many_instances_run_at_once_as_the_functions_are_told() {
+        let root: Vec<_> = include_str!("../../../template.yml").lines().map(str::trim).collect();
+        let [branches, salespersons, sales] = FUNCTIONS.each_ref().map(|function| function.at_once);
+        for (name, at_once) in [
+            ("Branches", branches),
+            ("Salespersons", salespersons),
+            ("Sales", sales),
+            ("Together", INSTANCES),
+        ] {
+            assert!(
+                root.contains(&format!("{name}: {at_once}").as_str()),
+                "{name}: {at_once}"
+            );
+        }
+        // Nor may a template that is deployed alone say anything else.
+        for (function, template) in FUNCTIONS.iter().zip(TEMPLATES) {
+            let lines: Vec<_> = template.lines().map(str::trim).collect();
+            for (parameter, value) in [
+                ("ReservedConcurrency", function.at_once),
+                ("CollectorInstances", INSTANCES),
+            ] {
+                let name = format!("{parameter}:");
+                let at = lines.iter().position(|line| *line == name).unwrap();
+                assert_eq!(
+                    lines[at + 2],
+                    format!("Default: {value}"),
+                    "{parameter} of {}",
+                    function.name
+                );
+            }
         }
     }
 

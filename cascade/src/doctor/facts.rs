@@ -99,6 +99,8 @@ pub struct Remembered {
 pub struct Stores {
     /// One for each kind of record.
     pub tables: Vec<(Entity, Told<TableFacts>)>,
+    /// The one that the functions share the quota by.
+    pub state: Told<StateFacts>,
     /// One for each queue, by its name without the environment.
     pub queues: BTreeMap<&'static str, Told<QueueFacts>>,
 }
@@ -118,6 +120,15 @@ pub struct TableFacts {
     pub is_protected: bool,
     /// Whether it can be brought back to any point in time; `None` where that is not to be had.
     pub recovery: Option<Told<bool>>,
+}
+
+/// The state table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateFacts {
+    /// What it has in common with the others.
+    pub table: TableFacts,
+    /// The attribute by which entries expire, if they do; `None` where that is not to be had.
+    pub time_to_live: Option<Told<Option<String>>>,
 }
 
 /// A queue.

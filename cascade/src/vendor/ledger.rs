@@ -17,6 +17,8 @@ pub struct AnsweredRequest {
     pub path_and_query: String,
     /// The HTTP status answered; with a cut connection, the status announced before.
     pub status: u16,
+    /// The length of the answer's body in bytes; with a cut connection, the one announced before.
+    pub body_bytes: usize,
     /// What was wrong with the answer on purpose. A 429 for want of quota is no fault.
     pub fault: Option<Fault>,
     /// The id of the record that was made invalid, where the fault is a bad record.
@@ -105,6 +107,7 @@ mod tests {
             at: Duration::from_millis(at_ms),
             path_and_query: path_and_query.to_owned(),
             status,
+            body_bytes: 0,
             fault,
             spoiled_record: None,
         }

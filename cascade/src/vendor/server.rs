@@ -212,6 +212,11 @@ impl VendorServer {
         Stats::of(self.vendor.desk().ledger.get(requests..).unwrap_or_default())
     }
 
+    /// How many requests there were so far.
+    pub fn count(&self) -> usize {
+        self.vendor.desk().ledger.len()
+    }
+
     /// Every request so far, in the order in which they arrived.
     pub fn requests(&self) -> Vec<AnsweredRequest> {
         self.vendor.desk().ledger.clone()
@@ -225,6 +230,14 @@ impl VendorServer {
     /// The truth, caught up with the clock. Nobody is answered while the guard is held.
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.vendor.world()
+    }
+
+    /// Corrects so many sales at once, spread evenly over all that can be reached: see [`World::correct_evenly`]. Answers
+    /// how many were corrected.
+    pub fn correct_sales(&self, count: usize) -> usize {
+        let mut desk = self.vendor.desk();
+        desk.kept_bodies.clear();
+        self.vendor.world().correct_evenly(count)
     }
 
     /// Answers what has been asked, cuts slow answers short, and ends. After five seconds it no longer waits for
@@ -387,6 +400,7 @@ impl Vendor {
             at: now - self.started,
             path_and_query: path_and_query.to_owned(),
             status: reply.status.as_u16(),
+            body_bytes: reply.body.len(),
             fault,
             spoiled_record,
         });

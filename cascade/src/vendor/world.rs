@@ -24,6 +24,8 @@ pub struct WorldOptions {
     pub start: UtcDateTime,
     /// Salespersons at each of the 13 branches at the start.
     pub salespersons_per_branch: usize,
+    /// So many more salespersons, one each at the first branches (in the contract's order): at most one a branch.
+    pub extra_salespersons: usize,
     /// Sales of each salesperson at the start.
     pub sales_per_salesperson: usize,
     /// Gives one salesperson (see [`World::heavy_salesperson`]) this many sales at the start instead.
@@ -37,6 +39,7 @@ impl WorldOptions {
             seed,
             start,
             salespersons_per_branch: 8,
+            extra_salespersons: 0,
             sales_per_salesperson: 50,
             heavy_salesperson: None,
         }
@@ -180,10 +183,12 @@ impl World {
         let people = options
             .salespersons_per_branch
             .saturating_add(OTHER_OCCUPATIONS.len())
-            .saturating_mul(BRANCHES.len());
+            .saturating_mul(BRANCHES.len())
+            .saturating_add(options.extra_salespersons.min(BRANCHES.len()));
         let sales = options
             .salespersons_per_branch
             .saturating_mul(BRANCHES.len())
+            .saturating_add(options.extra_salespersons.min(BRANCHES.len()))
             .saturating_mul(options.sales_per_salesperson)
             .saturating_add(options.heavy_salesperson.unwrap_or(0));
         if people > MAX_PEOPLE || sales > MAX_SALES {
@@ -275,6 +280,22 @@ impl World {
             .collect()
     }
 
+    /// Adds a cent to the amounts of `count` sales, the same ones each time: every nth of
+    /// [`expected_sales`](Self::expected_sales), so that they are spread evenly over the salespersons. Answers how many
+    /// there were.
+    pub fn correct_evenly(&mut self, count: usize) -> usize {
+        let all = self.sales_booked_from(UtcDateTime::MIN);
+        let count = count.min(all.len());
+        for nth in 0..count {
+            let (employee, index) = all[nth * all.len() / count];
+            if let Some(sale) = self.sales.get_mut(&employee).and_then(|sales| sales.get_mut(index)) {
+                sale.amount_cents += 1;
+            }
+        }
+        self.changes.corrected_sales += count as u64;
+        count
+    }
+
     pub(super) fn branch_named(&self, name: &str) -> Option<StaffedBranch<'_>> {
         let branch = self.branches.iter().find(|branch| branch.name() == name)?;
         Some(self.staffed(branch))
@@ -329,7 +350,8 @@ impl World {
             open_on_saturdays: rng.bool(),
             lifetime_revenue: (rng.u64(10_000_000_000..9_000_000_000_000), rng.u32(0..1_000_000_000)),
         });
-        for place in 0..self.options.salespersons_per_branch {
+        let salespersons = self.options.salespersons_per_branch + usize::from(index < self.options.extra_salespersons);
+        for place in 0..salespersons {
             let person = self.employ(index, Occupation::Salesperson, start - long_ago(rng), rng);
             let mut sales = self.options.sales_per_salesperson;
             if let Some(many) = self.options.heavy_salesperson.filter(|_| index == 0 && place == 0) {
@@ -614,6 +636,44 @@ mod tests {
         }
         assert_eq!(sales_of.len(), 13 * 8);
         assert!(sales_of.values().all(|&sales| sales == 50));
+    }
+
+    #[test]
+    fn extra_salespersons_work_at_the_first_branches() {
+        // given / when
+        let options = WorldOptions {
+            salespersons_per_branch: 1,
+            extra_salespersons: 2,
+            ..WorldOptions::new(7, START)
+        };
+        let world = World::new(options).unwrap();
+        // then
+        let people = world.expected_salespersons();
+        let at = |branch: &ExpectedBranch| people.iter().filter(|person| person.branch_id == branch.id).count();
+        let numbers: Vec<_> = world.expected_branches().iter().map(at).collect();
+        assert_eq!(numbers, [2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn sales_corrected_on_demand_are_as_many_as_asked_for_and_spread_evenly() {
+        // given
+        let mut world = world(7);
+        let before = world.expected_sales();
+        // when
+        let corrected = world.correct_evenly(52);
+        // then
+        assert_eq!((corrected, world.changes().corrected_sales), (52, 52));
+        let places = before
+            .iter()
+            .zip(world.expected_sales())
+            .enumerate()
+            .filter(|(_, (before, after))| before.json != after.json)
+            .map(|(place, _)| place);
+        assert_eq!(
+            places.collect::<Vec<_>>(),
+            (0..52).map(|nth| nth * 100).collect::<Vec<_>>()
+        );
+        assert_eq!(world.correct_evenly(1_000_000), 5_200);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod conformance;
 mod durability;
 mod tables;
 mod topics;
+mod usage;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! DynamoDB through the cloud's port, and what is provisioned in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -8,6 +8,17 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, PutRequest, ReturnValuesOnConditionCheckFailure, StreamViewType, WriteRequest,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
+use cascade::cloud::Cloud;
+use shared::change::{Change, Row};
+use shared::entity::Entity;
+use shared::id::Id;
+use shared::jitter::Jitter;
+use shared::record::{Key, Record};
+use shared::sync::{Synced, write_changes};
+use shared::table::dynamodb::DynamoTable;
+use shared::table::{Table, Write, Written};
+use shared::tally::{Counts, Tally};
+use shared::value::Value;
 
 fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
@@ -204,4 +215,175 @@ async fn a_request_for_none_of_the_services_is_told_what_is_here() {
         answer.starts_with("HTTP/1.1 404") && answer.contains("AWS_ENDPOINT_URL"),
         "{answer}"
     );
+}
+
+/// The branch table as the collectors have it.
+async fn branch_table(cloud: &Cloud) -> DynamoTable {
+    let name = cloud.provision("dev").await.expect("provisioned").branch_table;
+    DynamoTable::new(
+        Client::new(&cloud.sdk_config()),
+        name,
+        Entity::Branch,
+        Jitter::seeded(1),
+    )
+}
+
+fn branch(json: serde_json::Value) -> Record {
+    let raw = serde_json::value::to_raw_value(&json).expect("JSON");
+    Record::from_json(Entity::Branch, &raw, None, None).expect("a record")
+}
+
+/// Sixty records, each of every type of value, with a number of 38 digits.
+fn sixty(colour: &str) -> Vec<Record> {
+    let exact: serde_json::Value = serde_json::from_str(r#"[null, true, {"a": [{}]}, "x"]"#).expect("JSON");
+    let record = |id: u32| {
+        let mut record = branch(serde_json::json!({ "id": id, "colour": colour, "nested": exact }));
+        let digits = format!("-1234567890123456789012345678901234.56{id:02}");
+        let number: Box<serde_json::value::RawValue> = serde_json::from_str(&digits).expect("a number");
+        let number = Value::from_json(&number).expect("a value");
+        record.attributes.insert("exact".to_owned(), number);
+        record
+    };
+    (0..60).map(record).collect()
+}
+
+fn keys(records: &[Record]) -> Vec<Key> {
+    records.iter().map(|record| record.key.clone()).collect()
+}
+
+/// As the sync does it, from rows that were read some time ago.
+async fn write(table: &DynamoTable, records: Vec<Record>, rows: HashMap<Key, Row>, at: &str) -> (Synced, Counts) {
+    let tally = Tally::default();
+    let synced = write_changes(table, records, rows, at, &tally).await.expect("written");
+    (synced, tally.counts())
+}
+
+const EARLY: &str = "2026-11-21T01:00:00.000Z";
+const NOW: &str = "2026-11-21T02:00:00.000Z";
+const LATE: &str = "2026-11-21T03:00:00.000Z";
+
+#[tokio::test]
+async fn sixty_new_rows_take_three_requests_and_come_back_exactly() {
+    let (cloud, _clock) = crate::cloud().await;
+    let table = branch_table(&cloud).await;
+    // when
+    let (synced, counts) = write(&table, sixty("red"), HashMap::new(), NOW).await;
+    // then
+    assert_eq!((synced, counts.inserted), (Synced::default(), 60));
+    let requests = cloud.requests();
+    assert_eq!(requests["DynamoDB.BatchExecuteStatement"], 3);
+    assert!(!requests.contains_key("DynamoDB.PutItem"), "{requests:?}");
+    let rows = table.read(keys(&sixty("red"))).await.expect("rows");
+    for record in sixty("red") {
+        assert_eq!(rows[&record.key].attributes, record.attributes);
+        assert_eq!(rows[&record.key].last_modified.as_deref(), Some(NOW));
+    }
+
+    // and when some of it changes
+    let mut records = sixty("blue");
+    for record in &mut records[..50] {
+        record.attributes.remove("nested");
+    }
+    let (_, counts) = write(&table, records.clone(), rows, LATE).await;
+    // then
+    assert_eq!((counts.updated, counts.unchanged), (60, 0));
+    assert_eq!(cloud.requests()["DynamoDB.BatchExecuteStatement"], 6);
+    let rows = table.read(keys(&records)).await.expect("rows");
+    for record in records {
+        assert_eq!(rows[&record.key].attributes, record.attributes);
+        assert_eq!(rows[&record.key].last_modified.as_deref(), Some(LATE));
+    }
+}
+
+#[tokio::test]
+async fn rows_that_others_wrote_in_between_are_compared_anew_and_the_rest_of_their_batch_is_written() {
+    let (cloud, _clock) = crate::cloud().await;
+    let table = branch_table(&cloud).await;
+    // given rows that are there although none were read
+    let (_, counts) = write(&table, sixty("green")[..2].to_vec(), HashMap::new(), EARLY).await;
+    assert_eq!(counts.inserted, 2);
+    write(&table, sixty("grey")[2..4].to_vec(), HashMap::new(), LATE).await;
+    write(&table, sixty("red")[4..6].to_vec(), HashMap::new(), EARLY).await;
+    // when
+    let (synced, counts) = write(&table, sixty("red"), HashMap::new(), NOW).await;
+    // then
+    assert_eq!((counts.inserted, counts.updated, counts.unchanged), (54, 2, 4));
+    assert_eq!((synced.rejected, synced.superseded), (0, 2));
+
+    // and given that rows change, and that one goes, after all were read
+    let read = table.read(keys(&sixty(""))).await.expect("rows");
+    let seen: HashMap<_, _> = read.clone();
+    write(&table, sixty("pink")[40..44].to_vec(), read, "2026-11-21T02:00:00.001Z").await;
+    let tables = Client::new(&cloud.sdk_config());
+    let delete = tables
+        .delete_item()
+        .table_name("branch-dev")
+        .key("branch_id", text("59"));
+    delete.send().await.expect("deleted");
+    // when
+    let (synced, counts) = write(&table, sixty("blue"), seen, "2026-11-21T02:30:00.000Z").await;
+    // then
+    assert_eq!((counts.inserted, counts.updated, counts.unchanged), (1, 57, 2));
+    assert_eq!(synced.superseded, 2);
+    let colours = table.read(keys(&sixty(""))).await.expect("rows").into_values();
+    let mut seen = BTreeMap::new();
+    for row in colours {
+        let Value::String(colour) = &row.attributes["colour"] else {
+            panic!("no colour: {row:?}")
+        };
+        *seen.entry(colour.clone()).or_insert(0) += 1;
+    }
+    assert_eq!(seen, [("blue".to_owned(), 58), ("grey".to_owned(), 2)].into());
+}
+
+#[tokio::test]
+async fn a_record_that_the_table_refuses_costs_none_of_its_batch_and_odd_names_are_written_too() {
+    let (cloud, _clock) = crate::cloud().await;
+    let table = branch_table(&cloud).await;
+    let mut records = sixty("red");
+    let empty_name = Value::Object([(String::new(), Value::Null)].into());
+    records[13].attributes.insert("refused".to_owned(), empty_name);
+    for (record, name) in records[20..]
+        .iter_mut()
+        .zip(["it's", "a\"b", "a.b", "a[0]", "?", "'} --", "a\\"])
+    {
+        record.attributes.insert(name.to_owned(), Value::Bool(true));
+    }
+    // when
+    let (synced, counts) = write(&table, records.clone(), HashMap::new(), NOW).await;
+    // then
+    assert_eq!((synced.rejected, counts.rejected, counts.inserted), (1, 1, 59));
+    let rows = table.read(keys(&records)).await.expect("rows");
+    assert!(!rows.contains_key(&records[13].key));
+    for record in records.iter().filter(|record| record.key.id.as_str() != "13") {
+        assert_eq!(rows[&record.key].attributes, record.attributes);
+    }
+    // 52 in batches, and the refused one by itself after its batch.
+    let requests = cloud.requests();
+    assert_eq!(requests["DynamoDB.BatchExecuteStatement"], 3);
+    assert_eq!(requests["DynamoDB.PutItem"], 8);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_as_a_whole_is_written_row_by_row() {
+    let (cloud, _clock) = crate::cloud().await;
+    let table = branch_table(&cloud).await;
+    let key = Key {
+        id: Id::new("1".to_owned()).expect("an id"),
+        parent: None,
+    };
+    let value = Value::Null;
+    let write = Write {
+        key: &key,
+        seen: None,
+        change: Change::Insert([("a", &value)].into()),
+    };
+    // when DynamoDB is sent one key twice
+    let results = table.write_all(&[write.clone(), write], NOW).await;
+    // then
+    let mut results: Vec<_> = results.into_iter().map(|result| result.expect("known")).collect();
+    results.sort_by_key(|result| *result != Written::Done);
+    assert_eq!(results[0], Written::Done);
+    assert!(matches!(&results[1], Written::Changed(Some(row)) if row.last_modified.as_deref() == Some(NOW)));
+    assert_eq!(cloud.requests()["DynamoDB.PutItem"], 2);
 }

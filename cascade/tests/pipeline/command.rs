@@ -243,10 +243,7 @@ async fn a_run_prints_its_counts_and_the_next_one_writes_only_what_changed() {
         (&run["vendor"]["requests"], &run["vendor"]["answered_429"]),
         (&json!(52), &json!(0))
     );
-    assert_eq!(
-        (&run["writes"]["puts"], &run["writes"]["updates"]),
-        (&json!(169), &json!(0))
-    );
+    assert_eq!(run["database"]["write_units"], 169.0);
     let mut expected = Tables::after_first_load(&small_world());
     user.tables().await.assert_same(&expected);
 
@@ -257,8 +254,8 @@ async fn a_run_prints_its_counts_and_the_next_one_writes_only_what_changed() {
     let run = &frozen.json()["runs"][0];
     assert_eq!(run["first"], false);
     assert_eq!(
-        (&run["writes"]["puts"], &run["writes"]["updates"]),
-        (&json!(0), &json!(0))
+        (&run["database"]["write_units"], &run["database"]["read_units"]),
+        (&json!(0.0), &json!(0.0))
     );
 
     // and when it has moved on, with two runs at once
@@ -272,8 +269,7 @@ async fn a_run_prints_its_counts_and_the_next_one_writes_only_what_changed() {
         assert_eq!(run["outcome"]["run_id"], format!("2026-11-21T0{}:00:00Z", hour + 1));
         world.advance_to(START + time::Duration::hours(hour));
         assert_eq!(run["changes"]["hours"], 1);
-        written +=
-            run["writes"]["puts"].as_u64().expect("a number") + run["writes"]["updates"].as_u64().expect("a number");
+        written += run["database"]["write_units"].as_f64().expect("a number") as u64;
     }
     assert!((1..30).contains(&written), "{written}");
     // Looking at everything in the last hour alone comes to the same: nobody has moved twice.
@@ -290,7 +286,7 @@ fn a_run_without_json_says_in_words_what_it_did() {
         "Run 2026-11-21T01:00:00Z, the first load",
         "39 sent, 39 done, 0 dead-lettered, 0 left in the queues",
         "52 requests, 52 is the least possible; 0 answered 429",
-        "169 rows written (169 puts, 0 updates)",
+        "169 rows written by ",
         "Complete: every message is done.",
     ] {
         assert!(first.stdout.contains(words), "{words:?} in {}", first.stdout);

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::MessageSystemAttributeName;
-use cascade::cloud::{Cloud, CloudOptions, Provisioned};
+use cascade::cloud::{Asked, Cloud, CloudOptions, Provisioned};
 use cascade::pipeline::{Pipeline, PipelineOptions, RunOutcome, View};
 use cascade::vendor::{Faults, VendorOptions, VendorServer};
 use sales::SaleCollector;
 use sales::lookback::Lookback;
-use shared::checkpoint::Checkpoints;
+use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
 use shared::entity::Entity;
 use shared::jitter::Jitter;
@@ -195,7 +195,7 @@ impl House {
     pub(crate) async fn run_by(&self, pipeline: &Pipeline) -> RunOutcome {
         let run_id = RunId::scheduled_for(self.clock.now());
         let moved = || self.cloud.time_moved();
-        let outcome = pipeline.run(run_id, &View::default(), moved).await;
+        let outcome = pipeline.run(run_id, Thoroughness::Usual, &View::default(), moved).await;
         outcome.expect("the queues can be looked at")
     }
 
@@ -221,22 +221,10 @@ impl House {
         self.cloud.time_moved();
     }
 
-    /// How often anything was written to a table so far, by any operation there is.
+    /// How often a row was written so far, by any operation there is: all of them are below the KB that a unit is for.
     pub(crate) fn writes(&self) -> u64 {
-        let requests = self.cloud.requests();
-        [
-            "PutItem",
-            "UpdateItem",
-            "DeleteItem",
-            "BatchWriteItem",
-            "TransactWriteItems",
-            "ExecuteStatement",
-            "BatchExecuteStatement",
-            "ExecuteTransaction",
-        ]
-        .into_iter()
-        .filter_map(|operation| requests.get(&format!("DynamoDB.{operation}")))
-        .sum()
+        let rows = |asked: &Asked| asked.service == "DynamoDB" && asked.resource != self.places.state_table;
+        self.cloud.usage().of(rows).write_units as u64
     }
 
     pub(crate) async fn tables(&self) -> Tables {

@@ -1,13 +1,14 @@
 //! The tables: linearizable, with calls that take time, fail, or whose answers get lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::change::{Change, Row};
 use shared::entity::Entity;
 use shared::record::Key;
-use shared::table::{MAX_READ, Table, TableError, Written};
+use shared::table::{MAX_READ, Table, TableError, Write, Written};
+use shared::value::Value;
 
 use crate::plan::{Fault, Sabotage};
 use crate::sim::{Die, Invariant, lock, on_the_wire};
@@ -86,37 +87,90 @@ impl Table for SimTable {
         Ok(found)
     }
 
-    async fn write(
-        &self,
-        key: &Key,
-        seen: Option<&Row>,
-        change: &Change,
-        last_modified: &str,
-    ) -> Result<Written, TableError> {
-        let key = row_key(self.entity, key);
-        let seen = seen.map(|row| row.last_modified.clone());
-        let (world, change, last_modified) = (self.world.clone(), change.clone(), last_modified.to_owned());
+    /// As one batch: it may fail as a whole, or any write of it alone, before it was done or after.
+    async fn write_all(&self, writes: &[Write<'_>], last_modified: &str) -> Vec<Result<Written, TableError>> {
+        let sent: Vec<_> = writes.iter().map(|write| Sent::of(self.entity, write)).collect();
+        let (world, last_modified) = (self.world.clone(), last_modified.to_owned());
         on_the_wire(async move {
             let sim = &world.sim;
-            let fault = sim
-                .strikes(Fault::TableErrors, 20)
-                .then(|| sim.throw(Die::Fault(Fault::TableErrors), |rng| rng.bool()));
+            let strikes = |one_in| {
+                sim.strikes(Fault::TableErrors, one_in)
+                    .then(|| sim.throw(Die::Fault(Fault::TableErrors), |rng| rng.bool()))
+            };
+            let whole = strikes(20);
             sim.latency(30).await;
-            if fault == Some(false) {
-                return Err(failure("write a row"));
+            let mut results = Vec::new();
+            for write in sent {
+                let fault = whole.or_else(|| strikes(40));
+                results.push(if fault == Some(false) {
+                    Err(failure("write a row"))
+                } else {
+                    let written = write.land(&world, &last_modified);
+                    match fault {
+                        Some(_) => Err(failure("answer about a write")),
+                        None => Ok(written),
+                    }
+                });
             }
-            let written = write(&world, key, seen.as_ref(), &change, &last_modified);
             sim.latency(30).await;
-            match fault {
-                Some(_) => Err(failure("answer about a write")),
-                None => Ok(written),
-            }
+            results
         })
         .await
     }
 }
 
-fn write(world: &World, key: RowKey, seen: Option<&Option<String>>, change: &Change, last_modified: &str) -> Written {
+/// A write on its way.
+struct Sent {
+    key: RowKey,
+    /// The `last_modified` of the row that was seen, if there was one.
+    seen: Option<Option<String>>,
+    is_insert: bool,
+    set: BTreeMap<String, Value>,
+    remove: BTreeSet<String>,
+}
+
+impl Sent {
+    fn of(entity: Entity, write: &Write<'_>) -> Self {
+        let owned = |(name, value): (&&str, &&Value)| ((*name).to_owned(), (*value).clone());
+        let (is_insert, set, remove) = match &write.change {
+            Change::Unchanged => (false, BTreeMap::new(), BTreeSet::new()),
+            Change::Insert(attributes) => (true, attributes.iter().map(owned).collect(), BTreeSet::new()),
+            Change::Update { set, remove } => (
+                false,
+                set.iter().map(owned).collect(),
+                remove.iter().map(|name| (*name).to_owned()).collect(),
+            ),
+        };
+        Self {
+            key: row_key(entity, write.key),
+            seen: write.seen.map(|row| row.last_modified.clone()),
+            is_insert,
+            set,
+            remove,
+        }
+    }
+
+    fn land(self, world: &World, last_modified: &str) -> Written {
+        let set: BTreeMap<_, _> = self.set.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        let change = if self.is_insert {
+            Change::Insert(set)
+        } else {
+            Change::Update {
+                set,
+                remove: self.remove.iter().map(String::as_str).collect(),
+            }
+        };
+        write(world, self.key.clone(), self.seen.as_ref(), &change, last_modified)
+    }
+}
+
+fn write(
+    world: &World,
+    key: RowKey,
+    seen: Option<&Option<String>>,
+    change: &Change<'_>,
+    last_modified: &str,
+) -> Written {
     let sim = &world.sim;
     let sabotage = sim.plan.sabotage;
     let first_row = {

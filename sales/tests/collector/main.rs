@@ -17,6 +17,8 @@ use shared::id::Id;
 use shared::jitter::Jitter;
 use shared::queue::memory::MemoryQueue;
 use shared::record::Key;
+use shared::state::StateTable;
+use shared::state::memory::MemoryState;
 use shared::table::memory::MemoryTable;
 use shared::value::Value;
 use shared::vendor::scripted::{Reply, ScriptedVendor};
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 mod branch;
 mod events;
+mod once;
 mod poll;
 mod records;
 
@@ -43,6 +46,17 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::build(None)
+    }
+
+    /// With a state table, and a vendor that answers these sales for employee 1235.
+    fn with_state(state: &Arc<MemoryState>, sales: &[&str]) -> Self {
+        let world = Self::build(Some(state.clone()));
+        world.change_sales(sales);
+        world
+    }
+
+    fn build(state: Option<Arc<dyn StateTable>>) -> Self {
         let clock = Clock::starting_at(utc_datetime!(2026-11-21 01:02:03.456));
         let vendor = Arc::new(ScriptedVendor::new(clock.clone()));
         let table = Arc::new(MemoryTable::new(Entity::Sale));
@@ -54,7 +68,7 @@ impl World {
             lookback: Lookback::hours(24),
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
-            checkpoints: Checkpoints::new(None, clock.clone(), Jitter::seeded(2)),
+            checkpoints: Checkpoints::new(state, clock.clone(), Jitter::seeded(2)),
         };
         Self {
             vendor,

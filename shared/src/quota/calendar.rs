@@ -369,3 +369,192 @@ impl<'de> Deserialize<'de> for Promises {
         Ok(Self(promises))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Slot = 3_590_445_600;
+
+    fn limits(per_window: u32) -> Limits {
+        Limits {
+            per_window: NonZeroU32::new(per_window).unwrap(),
+            per_second: None,
+        }
+    }
+
+    fn live(calendar: &mut Calendar, wanted: u32, from: Slot, limits: Limits) -> Vec<(Slot, u32)> {
+        calendar.promise(Class::Live, wanted, from..from + 1000, limits)
+    }
+
+    /// The most that any window holds.
+    fn fullest(calendar: &Calendar) -> u32 {
+        let ends = calendar.promises.0.keys();
+        let window = |end: &Slot| {
+            let within = calendar.promises.0.range(end.saturating_sub(WINDOW_SLOTS - 1)..=*end);
+            within.map(|(_, promised)| promised.all()).sum()
+        };
+        ends.map(window).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_window_is_a_minute_a_slot_and_the_skew() {
+        assert_eq!(WINDOW, Duration::from_millis(61_500));
+        assert_eq!(slot_of(start_of(NOW)), NOW);
+        assert_eq!(start_of(NOW + 1) - start_of(NOW), SLOT);
+    }
+
+    #[test]
+    fn all_of_the_quota_is_promised_at_once_and_again_after_a_window() {
+        let mut calendar = Calendar::default();
+        assert_eq!(
+            live(&mut calendar, 130, NOW, limits(50)),
+            [(NOW, 50), (NOW + WINDOW_SLOTS, 50), (NOW + 2 * WINDOW_SLOTS, 30),]
+        );
+        assert_eq!(calendar.earliest(Class::Live, NOW, limits(50)), NOW + 2 * WINDOW_SLOTS);
+    }
+
+    #[test]
+    fn a_place_between_others_has_to_fit_into_every_window_that_it_lies_in() {
+        let mut calendar = Calendar::default();
+        calendar.book(NOW, Class::Live, 30);
+        calendar.book(NOW + 100, Class::Live, 40);
+        // Both lie within a window of it.
+        assert_eq!(calendar.room(Class::Live, NOW + 50, limits(50)), 0);
+        assert_eq!(calendar.room(Class::Live, NOW + 50, limits(80)), 10);
+        // The first one does no longer.
+        assert_eq!(calendar.room(Class::Live, NOW + WINDOW_SLOTS, limits(50)), 10);
+    }
+
+    #[test]
+    fn a_cap_a_second_holds_over_any_second() {
+        let mut calendar = Calendar::default();
+        let limits = Limits {
+            per_second: NonZeroU32::new(4),
+            ..limits(50)
+        };
+        let promised = live(&mut calendar, 12, NOW, limits);
+        assert_eq!(promised, [(NOW, 4), (NOW + 2, 4), (NOW + 4, 4)]);
+    }
+
+    #[test]
+    fn background_work_takes_what_live_work_leaves_and_neither_starves() {
+        // given live work that asks for all there is
+        let mut calendar = Calendar::default();
+        assert_eq!(live(&mut calendar, 100, NOW, limits(50))[0], (NOW, 50));
+        // when background work waits
+        assert!(
+            calendar
+                .promise(Class::Background, 1, NOW..NOW + 60, limits(50))
+                .is_empty()
+        );
+        assert!(calendar.wait_for_places(Class::Background, NOW));
+        assert!(!calendar.wait_for_places(Class::Background, NOW + 1));
+        // then a tenth is kept for it once the window is over
+        let mut calendar = Calendar {
+            promises: Promises::default(),
+            ..calendar
+        };
+        assert_eq!(live(&mut calendar, 50, NOW, limits(50))[0], (NOW, 45));
+        assert_eq!(
+            calendar.promise(Class::Background, 50, NOW..NOW + 1, limits(50)),
+            [(NOW, 5)]
+        );
+
+        // and alone it leaves a tenth free, or what live work asked for last
+        let mut calendar = Calendar::default();
+        assert_eq!(
+            calendar.promise(Class::Background, 50, NOW..NOW + 1, limits(50)),
+            [(NOW, 45)]
+        );
+        let mut calendar = Calendar::default();
+        calendar.book(NOW, Class::Live, 20);
+        assert_eq!(
+            calendar.promise(Class::Background, 50, NOW..NOW + 1, limits(50)),
+            [(NOW, 25)]
+        );
+    }
+
+    #[test]
+    fn requests_of_others_take_places_until_the_vendor_has_forgotten_them() {
+        let mut calendar = Calendar::default();
+        calendar.book(NOW, Class::Live, 10);
+        // 40 are left here, and 15 there.
+        assert!(calendar.correct(15, Duration::from_secs(20), NOW, limits(50)));
+        assert!(!calendar.correct(15, Duration::from_secs(20), NOW, limits(50)));
+        assert_eq!(calendar.room(Class::Live, NOW, limits(50)), 15);
+        assert_eq!(calendar.room(Class::Live, NOW + 39, limits(50)), 15);
+        assert_eq!(calendar.room(Class::Live, NOW + 41, limits(50)), 40);
+        // More left than is known of is no news: promises that are not used yet.
+        assert!(!calendar.correct(50, Duration::from_secs(20), NOW, limits(50)));
+    }
+
+    #[test]
+    fn a_calendar_closes_until_the_latest_time_that_was_asked_for() {
+        let mut calendar = Calendar::default();
+        let now = start_of(NOW);
+        assert!(calendar.close_until(now + Duration::from_secs(30)));
+        assert!(!calendar.close_until(now + Duration::from_secs(7)));
+        assert!(calendar.closed_until(now).unwrap() >= now + Duration::from_secs(30));
+        assert_eq!(calendar.closed_until(now + Duration::from_secs(31)), None);
+        calendar.forget_before(NOW + 100);
+        assert_eq!(calendar, Calendar::default());
+    }
+
+    #[test]
+    fn it_is_written_as_short_text_that_can_be_read() {
+        let mut calendar = Calendar::default();
+        calendar.book(NOW, Class::Live, 20);
+        calendar.book(NOW + 4, Class::Background, 2);
+        calendar.correct(0, Duration::from_secs(1), NOW + 4, limits(50));
+        let text = serde_json::to_string(&calendar).unwrap();
+        assert_eq!(text, r#"{"promises":"3590445484:0+0+28 116:20 4:0+2"}"#);
+        assert_eq!(serde_json::from_str::<Calendar>(&text).unwrap(), calendar);
+        for wrong in ["x", "1", "1:", "1:x", "1:2+x", "18446744073709551615:1 1:1"] {
+            let text = format!(r#"{{"promises": "{wrong}"}}"#);
+            assert!(serde_json::from_str::<Calendar>(&text).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        /// Whoever asks, whenever, for however many: no window holds more than the quota.
+        #[test]
+        fn no_window_ever_holds_more_than_the_quota(
+            quota in 1u32..60,
+            per_second in proptest::option::of(1u32..5),
+            asked in prop::collection::vec((any::<bool>(), 0u64..300, 0u64..150, 1u32..30), 1..60),
+        ) {
+            let limits = Limits { per_second: per_second.and_then(NonZeroU32::new), ..limits(quota) };
+            let mut calendar = Calendar::default();
+            for (background, from, reach, wanted) in asked {
+                let class = Class::of(background);
+                calendar.promise(class, wanted, NOW + from..NOW + from + reach, limits);
+                calendar.wait_for_places(class, NOW + from);
+                prop_assert!(fullest(&calendar) <= quota);
+            }
+            for (slot, promised) in &calendar.promises.0 {
+                let next = calendar.promises.0.get(&(slot + 1)).map_or(0, |next| next.all());
+                prop_assert!(per_second.is_none_or(|cap| promised.all() + next <= cap));
+            }
+        }
+
+        /// The earliest slot is one with room, and none before it has any.
+        #[test]
+        fn the_earliest_slot_is_the_first_with_room(
+            quota in 1u32..20,
+            booked in prop::collection::vec((0u64..200, 1u32..10), 0..30),
+            from in 0u64..200,
+        ) {
+            let mut calendar = Calendar::default();
+            for (slot, wanted) in booked {
+                live(&mut calendar, wanted, NOW + slot, limits(quota));
+            }
+            let earliest = calendar.earliest(Class::Live, NOW + from, limits(quota));
+            prop_assert!(calendar.room(Class::Live, earliest, limits(quota)) > 0);
+            for slot in NOW + from..earliest {
+                prop_assert_eq!(calendar.room(Class::Live, slot, limits(quota)), 0);
+            }
+        }
+    }
+}

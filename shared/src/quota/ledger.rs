@@ -361,8 +361,8 @@ impl Ledger {
     /// what the wish says of the calendar as it then stands.
     async fn change<R>(&self, wish: impl Fn(&mut Calendar, UtcDateTime) -> (Wish, R)) -> Result<R, StateError> {
         let fresh = self.mind().seen.take().filter(|seen| seen.at.elapsed() < FRESH);
-        let (mut entry, mut calendar) = match fresh {
-            Some(seen) => (seen.entry, seen.calendar),
+        let (mut entry, (mut calendar, mut is_new)) = match fresh {
+            Some(seen) => (seen.entry, (seen.calendar, false)),
             None => {
                 let entry = self.table.read(CALENDAR).await?;
                 let calendar = self.read(entry.as_ref());
@@ -374,7 +374,7 @@ impl Ledger {
             calendar.forget_before(slot_of(now));
             let makes_up = self.make_up(&mut calendar, now);
             let (wish, result) = wish(&mut calendar, now);
-            if wish == Wish::Leave && !makes_up {
+            if wish == Wish::Leave && !makes_up && !is_new {
                 self.found(entry, calendar);
                 return Ok(result);
             }
@@ -390,7 +390,7 @@ impl Ledger {
                     return Ok(result);
                 }
                 Swapped::Conflict(current) => {
-                    calendar = self.read(current.as_ref());
+                    (calendar, is_new) = self.read(current.as_ref());
                     entry = current;
                     sleep(self.jitter.up_to(CONFLICT_WAIT * conflicts)).await;
                 }
@@ -402,27 +402,250 @@ impl Ledger {
         })
     }
 
-    /// The calendar of an entry. What cannot be read says nothing of what was promised: until all of that is over, nothing
-    /// is promised.
-    fn read(&self, entry: Option<&Entry>) -> Calendar {
+    /// The calendar of an entry, and whether it has to be written anew. What cannot be read says nothing of what was
+    /// promised: until all of that is over, nothing is promised.
+    fn read(&self, entry: Option<&Entry>) -> (Calendar, bool) {
         let Some(entry) = entry else {
-            return Calendar::default();
+            return (Calendar::default(), false);
         };
-        entry
-            .read::<Body>()
-            .map(|body| body.calendar)
-            .unwrap_or_else(|failure| {
+        match entry.read::<Body>() {
+            Ok(body) => (body.calendar, false),
+            Err(failure) => {
                 warn!(
                     reason = error_chain(&failure),
                     "the quota ledger is not understood and begun anew"
                 );
                 let mut calendar = Calendar::default();
                 calendar.close_until(self.clock.now() + SETTLING);
-                calendar
-            })
+                (calendar, true)
+            }
+        }
     }
 }
 
 fn time_until(slot: Slot, now: UtcDateTime) -> Duration {
     (start_of(slot) - now).try_into().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::{NoPlace, Patience, Quota};
+    use crate::state::memory::MemoryState;
+    use std::num::NonZeroU32;
+    use time::macros::utc_datetime;
+    use tokio_util::sync::CancellationToken;
+
+    const START: UtcDateTime = utc_datetime!(2026-11-21 01:00);
+
+    fn settings(requests_per_minute: u32) -> QuotaSettings {
+        QuotaSettings {
+            instances: NonZeroU32::new(9).unwrap(),
+            ..QuotaSettings::per_minute(NonZeroU32::new(requests_per_minute).unwrap())
+        }
+    }
+
+    /// What a process knows whose clock is off by `skew`.
+    fn process(state: &Arc<MemoryState>, settings: QuotaSettings, skew: time::Duration, seed: u64) -> Arc<Quota> {
+        let clock = Clock::starting_at(START + skew);
+        Arc::new(Quota::shared(state.clone(), settings, clock, Jitter::seeded(seed)))
+    }
+
+    async fn place(quota: &Quota, class: Class, wait: Duration) -> Result<Duration, NoPlace> {
+        let until = Instant::now() + wait;
+        let patience = Patience {
+            closed_until: until,
+            taken_until: until,
+        };
+        quota
+            .acquire(&quota.turn(class), patience, &CancellationToken::new())
+            .await
+    }
+
+    const LONG: Duration = Duration::from_secs(900);
+
+    /// Asks for so many places at once, and answers when each was there, in order.
+    async fn places(quota: &Arc<Quota>, count: usize) -> Vec<Instant> {
+        let asking: Vec<_> = (0..count)
+            .map(|_| {
+                let quota = quota.clone();
+                tokio::spawn(async move {
+                    place(&quota, Class::Live, LONG).await.unwrap();
+                    Instant::now()
+                })
+            })
+            .collect();
+        let mut at = Vec::new();
+        for asked in asking {
+            at.push(asked.await.unwrap());
+        }
+        at.sort();
+        at
+    }
+
+    /// The most of these times that lie in any 60 seconds.
+    fn busiest(at: &[Instant]) -> usize {
+        let minute = Duration::from_secs(60);
+        let from = |first: &Instant| at.iter().filter(|t| *t >= first && **t - *first <= minute).count();
+        at.iter().map(from).max().unwrap_or(0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_process_has_all_of_the_quota_at_once_by_few_writes() {
+        let state = Arc::new(MemoryState::default());
+        let quota = process(&state, settings(50), time::Duration::ZERO, 1);
+        let start = Instant::now();
+        let at = places(&quota, 130).await;
+        assert!(at[49] - start < Duration::from_secs(1), "{:?}", at[49] - start);
+        assert_eq!(busiest(&at), 50);
+        let took = at[129] - at[0];
+        assert!(took <= Duration::from_secs(126), "{took:?}");
+        assert!(state.writes() <= 3, "{} writes", state.writes());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn processes_with_clocks_a_second_apart_keep_one_quota_and_use_all_of_it() {
+        let state = Arc::new(MemoryState::default());
+        let skews = [-500, -250, -100, 0, 0, 100, 200, 350, 500].map(time::Duration::milliseconds);
+        let processes: Vec<_> = (1..)
+            .zip(skews)
+            .map(|(seed, skew)| process(&state, settings(50), skew, seed))
+            .collect();
+        let asking = processes.iter().map(|quota| places(quota, 15));
+        let mut at: Vec<_> = futures::future::join_all(asking).await.concat();
+        at.sort();
+        assert_eq!(at.len(), 135);
+        assert_eq!(busiest(&at), 50);
+        let took = at[134] - at[0];
+        assert!(took <= Duration::from_secs(126), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_leaves_the_rest_to_the_vendors_other_clients() {
+        let state = Arc::new(MemoryState::default());
+        let share = QuotaSettings {
+            share_percent: 30,
+            ..settings(50)
+        };
+        let quota = process(&state, share, time::Duration::ZERO, 1);
+        assert_eq!(busiest(&places(&quota, 40).await), 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_place_in_time_is_told_when_to_come_back_and_a_little_early() {
+        let state = Arc::new(MemoryState::default());
+        let quota = process(&state, settings(5), time::Duration::ZERO, 1);
+        places(&quota, 5).await;
+        let denied = place(&quota, Class::Live, Duration::from_secs(50)).await;
+        let Err(NoPlace::Taken(wait)) = denied else {
+            panic!("{denied:?}")
+        };
+        assert!(
+            wait > Duration::from_secs(59) && wait < Duration::from_secs(61),
+            "{wait:?}"
+        );
+        tokio::time::sleep(wait).await;
+        assert!(place(&quota, Class::Live, Duration::from_secs(3)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_promise_that_was_not_used_in_time_is_lost() {
+        let state = Arc::new(MemoryState::default());
+        let clock = Clock::starting_at(START);
+        let ledger = Ledger::new(state, settings(5), clock, Jitter::seeded(1));
+        let until = Instant::now() + Duration::from_secs(50);
+        // given three promises
+        assert_eq!(ledger.reserve(Class::Live, 3, until).await.unwrap(), Turned::Go);
+        // when one of them is used in its time
+        assert_eq!(ledger.take(Class::Live, until, || 1).await, Turned::Go);
+        sleep(Duration::from_secs(1)).await;
+        // then the others count, and are gone
+        let mut taken = 0;
+        while ledger.take(Class::Live, until, || 1).await == Turned::Go {
+            taken += 1;
+        }
+        assert_eq!(taken, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_429_closes_the_quota_for_all_processes() {
+        let state = Arc::new(MemoryState::default());
+        let told = process(&state, settings(50), time::Duration::ZERO, 1);
+        let other = process(&state, settings(50), time::Duration::ZERO, 2);
+        told.close_for(Duration::from_secs(30)).await;
+        let denied = place(&other, Class::Live, Duration::from_secs(10)).await;
+        assert!(
+            matches!(denied, Err(NoPlace::Closed(wait)) if wait > Duration::from_secs(29)),
+            "{denied:?}"
+        );
+        let waited = place(&other, Class::Live, Duration::from_secs(60)).await.unwrap();
+        assert!(
+            waited > Duration::from_secs(29) && waited < Duration::from_secs(32),
+            "{waited:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_vendor_says_is_left_corrects_the_calendar_for_all() {
+        let state = Arc::new(MemoryState::default());
+        let told = process(&state, settings(50), time::Duration::ZERO, 1);
+        let other = process(&state, settings(50), time::Duration::ZERO, 2);
+        places(&told, 1).await;
+        told.correct(3, Duration::from_secs(30)).await;
+        let at = places(&other, 4).await;
+        assert!(at[2] - at[0] < Duration::from_secs(1));
+        assert!(at[3] - at[0] > Duration::from_secs(28), "{:?}", at[3] - at[0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_the_table_each_keeps_its_part_after_a_silence_and_all_find_back_after_another() {
+        let state = Arc::new(MemoryState::default());
+        let processes: Vec<_> = (1..=9)
+            .map(|seed| process(&state, settings(50), time::Duration::ZERO, seed))
+            .collect();
+        let start = Instant::now();
+        // given a quota that was used up right before the table went
+        let mut at = places(&processes[0], 50).await;
+        state.fail(true);
+        let asking: Vec<_> = processes
+            .iter()
+            .map(|quota| {
+                tokio::spawn({
+                    let quota = quota.clone();
+                    async move { places(&quota, 30).await }
+                })
+            })
+            .collect();
+        // when it comes back after eight minutes
+        tokio::time::sleep(Duration::from_secs(480)).await;
+        state.fail(false);
+        // then
+        for asked in asking {
+            at.extend(asked.await.unwrap());
+        }
+        at.sort();
+        assert!(busiest(&at) <= 50, "{}", busiest(&at));
+        let during = |from: u64, to: u64| {
+            let range = start + Duration::from_secs(from)..start + Duration::from_secs(to);
+            at.iter().filter(|at| range.contains(at)).count()
+        };
+        // Silence, then 9 x 5 requests a minute, then silence again, then the calendar.
+        assert_eq!(during(2, 120), 0);
+        assert!(during(125, 480) >= 9 * 25, "{}", during(125, 480));
+        assert_eq!(during(490, 540), 0);
+        assert_eq!(at.len(), 50 + 9 * 30);
+        assert!(processes.iter().all(|quota| quota.take_failures() > 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ledger_that_is_not_understood_promises_nothing_until_all_that_it_may_have_said_is_over() {
+        let state = Arc::new(MemoryState::default());
+        let nonsense = Entry::after(None, &serde_json::json!({"promises": 7}), None).unwrap();
+        state.swap(CALENDAR, None, &nonsense).await.unwrap();
+        let quota = process(&state, settings(50), time::Duration::ZERO, 1);
+        let denied = place(&quota, Class::Live, Duration::from_secs(50)).await;
+        assert!(matches!(denied, Err(NoPlace::Closed(_))), "{denied:?}");
+        let waited = place(&quota, Class::Live, Duration::from_secs(200)).await.unwrap();
+        assert!(waited >= WINDOW, "{waited:?}");
+    }
 }

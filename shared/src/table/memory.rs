@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{MAX_READ, Table, TableError, Written};
-use crate::change::{Change, Row};
+use super::{MAX_READ, Table, TableError, Write, Written};
+use crate::change::Row;
 use crate::entity::Entity;
 use crate::record::Key;
 
@@ -71,6 +71,31 @@ impl MemoryTable {
     }
 }
 
+impl State {
+    fn write(&mut self, write: &Write<'_>, last_modified: &str) -> Result<Written, TableError> {
+        if self.failing_after.is_some_and(|limit| self.writes >= limit) {
+            return Err(TableError {
+                action: "write a row",
+                source: "the table is down".into(),
+            });
+        }
+        self.writes += 1;
+        self.rows.extend(self.before_write.drain(..));
+        let current = self.rows.get(write.key);
+        let unchanged = match (current, write.seen) {
+            (None, None) => true,
+            (Some(current), Some(seen)) => current.last_modified == seen.last_modified,
+            _ => false,
+        };
+        if !unchanged {
+            return Ok(Written::Changed(current.cloned()));
+        }
+        let after = write.change.apply(current, last_modified);
+        self.rows.insert(write.key.clone(), after);
+        Ok(Written::Done)
+    }
+}
+
 #[async_trait]
 impl Table for MemoryTable {
     fn entity(&self) -> Entity {
@@ -87,34 +112,8 @@ impl Table for MemoryTable {
             .collect())
     }
 
-    async fn write(
-        &self,
-        key: &Key,
-        seen: Option<&Row>,
-        change: &Change,
-        last_modified: &str,
-    ) -> Result<Written, TableError> {
+    async fn write_all(&self, writes: &[Write<'_>], last_modified: &str) -> Vec<Result<Written, TableError>> {
         let mut state = self.state();
-        if state.failing_after.is_some_and(|limit| state.writes >= limit) {
-            return Err(TableError {
-                action: "write a row",
-                source: "the table is down".into(),
-            });
-        }
-        state.writes += 1;
-        let others: Vec<_> = state.before_write.drain(..).collect();
-        state.rows.extend(others);
-        let current = state.rows.get(key).cloned();
-        let unchanged = match (&current, seen) {
-            (None, None) => true,
-            (Some(current), Some(seen)) => current.last_modified == seen.last_modified,
-            _ => false,
-        };
-        if !unchanged {
-            return Ok(Written::Changed(current));
-        }
-        let after = change.apply(current.as_ref(), last_modified);
-        state.rows.insert(key.clone(), after);
-        Ok(Written::Done)
+        writes.iter().map(|write| state.write(write, last_modified)).collect()
     }
 }

@@ -11,6 +11,7 @@ use crate::record::Key;
 pub mod dynamodb;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
+mod statement;
 
 /// How many rows can be read at once.
 pub const MAX_READ: usize = 100;
@@ -23,6 +24,17 @@ pub struct TableError {
     pub action: &'static str,
     /// What it said.
     pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// A change to write, if its row is still as it was when the change was worked out.
+#[derive(Clone, Debug)]
+pub struct Write<'a> {
+    /// Where.
+    pub key: &'a Key,
+    /// The row as it was.
+    pub seen: Option<&'a Row>,
+    /// What is to be different.
+    pub change: Change<'a>,
 }
 
 /// What became of a write.
@@ -48,15 +60,7 @@ pub trait Table: Send + Sync {
     /// If any of them could not be read.
     async fn read(&self, keys: Vec<Key>) -> Result<HashMap<Key, Row>, TableError>;
 
-    /// Writes a change, if the row is still as it was when the change was worked out: `seen`.
-    ///
-    /// # Errors
-    /// If it may not have been done.
-    async fn write(
-        &self,
-        key: &Key,
-        seen: Option<&Row>,
-        change: &Change,
-        last_modified: &str,
-    ) -> Result<Written, TableError>;
+    /// Makes writes to distinct rows, each by itself: what became of each, in their order. An error means that the
+    /// write may not have been done.
+    async fn write_all(&self, writes: &[Write<'_>], last_modified: &str) -> Vec<Result<Written, TableError>>;
 }

@@ -288,8 +288,9 @@ fn redirect_target(response: &Response, url: &Url) -> Result<Url, String> {
     same_origin(url, target, "a redirect")
 }
 
-fn same_origin(asked: &Url, target: Url, what: &str) -> Result<Url, String> {
-    if target.origin() == asked.origin() {
+pub(crate) fn same_origin(asked: &Url, target: Url, what: &str) -> Result<Url, String> {
+    // A blob has the origin of the URL inside it, and cannot be asked for.
+    if target.origin() == asked.origin() && target.scheme() == asked.scheme() {
         return Ok(target);
     }
     let origin = |url: &Url| url.origin().ascii_serialization();
@@ -354,6 +355,7 @@ mod tests {
             "https://vendor.test:8443/",
             "https://evil.test/?k=1",
             "data:text/plain,x",
+            "blob:https://vendor.test/",
         ] {
             let error = target(url).unwrap_err();
             assert!(error.contains("another origin") && !error.contains("k=1"), "{error}");

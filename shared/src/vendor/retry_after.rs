@@ -4,18 +4,19 @@ use std::time::{Duration, SystemTime};
 
 use time::UtcDateTime;
 
+/// The longest wait that is told from forever, 136 years. Any time can have it added.
+pub const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// The wait that a `Retry-After` header asks for: seconds, or a date, taken from `now`. A date that is past asks for
 /// none. `None` if it is neither.
 pub fn parse(header: &str, now: UtcDateTime) -> Option<Duration> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More seconds than fit are as good as forever.
-        return Some(Duration::from_secs(
-            header.parse().unwrap_or(u64::from(u32::MAX)).min(u64::from(u32::MAX)),
-        ));
+        return Some(header.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
     }
     let date = httpdate::parse_http_date(header).ok()?;
-    Some(date.duration_since(SystemTime::from(now)).unwrap_or_default())
+    let wait = date.duration_since(SystemTime::from(now)).unwrap_or_default();
+    Some(wait.min(LONGEST))
 }
 
 #[cfg(test)]
@@ -36,6 +37,17 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:00 GMT", 0),
         ] {
             assert_eq!(parse(header, now), Some(Duration::from_secs(seconds)), "{header}");
+        }
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_longest() {
+        for header in ["4294967296", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            assert_eq!(
+                parse(header, utc_datetime!(2026-11-21 01:00)),
+                Some(LONGEST),
+                "{header}"
+            );
         }
     }
 

@@ -23,6 +23,7 @@ pub struct ScriptedVendor {
 struct State {
     script: Vec<(Query, VecDeque<Reply>)>,
     asked: Vec<Query>,
+    not_modified: usize,
     answering: usize,
     most_at_once: usize,
     pace: Duration,
@@ -92,6 +93,7 @@ impl ScriptedVendor {
         let state = State {
             script: Vec::new(),
             asked: Vec::new(),
+            not_modified: 0,
             answering: 0,
             most_at_once: 0,
             pace: Duration::ZERO,
@@ -129,6 +131,11 @@ impl ScriptedVendor {
     /// What was asked, in order.
     pub fn asked(&self) -> Vec<Query> {
         self.state().asked.clone()
+    }
+
+    /// How often it said that an answer is still the one that is known.
+    pub fn not_modified(&self) -> usize {
+        self.state().not_modified
     }
 
     /// How many questions were being answered at once, at the most.
@@ -175,6 +182,7 @@ impl Vendor for ScriptedVendor {
         tokio::time::sleep(reply.takes).await;
         let pages = reply.result?;
         if reply.etag.is_some() && reply.etag == question.etag {
+            self.state().not_modified += 1;
             return Ok(Fetched::NotModified { asked_at: fetched_at });
         }
         Ok(Fetched::Answer(Answer {

@@ -3,9 +3,12 @@
 
 use shared::config::{API_KEY_SECRET_ARN, CollectorSettings, ConfigError, Variables};
 
-use super::super::blueprint::{Function, RUNTIME, VISIBILITY_SECONDS};
+use super::super::blueprint::{Function, RUNTIME, STATE_TABLE, VISIBILITY_SECONDS};
 use super::super::facts::{FunctionFacts, Stores, Told, Values};
 use super::{Context, Finding, arn_names, unless};
+
+/// The variable that names the table by which the functions share the quota.
+pub(super) const STATE_DB: &str = "STATE_DB";
 
 /// How often Lambda tries an asynchronous invocation again where it is not told.
 const DEFAULT_RETRIES: i32 = 2;
@@ -181,8 +184,8 @@ fn concurrency(function: &Function, facts: &FunctionFacts, name: &str) -> Option
             Some(Finding::warning(
                 name,
                 format!(
-                    "may run {at_once} at once, expected {expected}: each process paces itself by the vendor's quota, and they \
-                     add up"
+                    "may run {at_once} at once, expected {expected}: while each instance paces itself by its part of the \
+                     vendor's quota, they add up to something else"
                 ),
                 mend,
             ))
@@ -246,6 +249,16 @@ fn variables(context: &Context<'_>, function: &Function, values: &Values, name: 
                 mend(variable, &expected),
             ));
         }
+    }
+    let expected = context.name(STATE_TABLE);
+    if let Some(value) = value(STATE_DB)
+        && *value != expected
+    {
+        problems.push(Finding::failed(
+            name,
+            format!("is told {STATE_DB}={value}, expected {expected}: it shares the quota with others than this environment's"),
+            mend(STATE_DB, &expected),
+        ));
     }
     for (variable, queue) in function.queues {
         let expected = context.name(queue);

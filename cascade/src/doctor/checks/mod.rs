@@ -29,7 +29,7 @@ pub fn diagnose(facts: &Facts) -> Vec<Section> {
     let Some(stores) = &facts.stores else {
         return sectioned(sections);
     };
-    sections.push(("Tables", tables::findings(&context, &stores.tables)));
+    sections.push(("Tables", tables::findings(&context, stores)));
     sections.push(("Queues", queues::findings(&context, &stores.queues)));
     if let Some(services) = &facts.services {
         sections.push(("Functions", functions::findings(&context, &services.functions, stores)));

@@ -69,6 +69,7 @@ pub(super) fn nothing_there(facts: &Facts) -> Option<Finding> {
     };
     let (stores, services) = (facts.stores.as_ref()?, facts.services.as_ref()?);
     let is_there = stores.tables.iter().any(|(_, told)| *told != Told::Missing)
+        || stores.state != Told::Missing
         || stores.queues.values().any(|told| *told != Told::Missing)
         || services.functions.iter().any(|(_, told)| *told != Told::Missing);
     let environment = &facts.environment;

@@ -32,11 +32,12 @@ fn sound() -> Facts {
         }),
         stores: Some(Stores {
             tables: Entity::ALL.map(|entity| (entity, Told::Found(table(entity)))).into(),
+            state: Told::Found(state()),
             queues: queues(),
         }),
         services: Some(services()),
         vendors: vec![(Url::parse("https://vendor.test/api").unwrap(), Reached::Answered(404))],
-        quota: Some(450),
+        quota: Some(50),
     }
 }
 
@@ -49,6 +50,20 @@ fn table(entity: Entity) -> TableFacts {
         is_on_demand: true,
         is_protected: true,
         recovery: Some(Told::Found(true)),
+    }
+}
+
+fn state() -> StateFacts {
+    StateFacts {
+        table: TableFacts {
+            status: "ACTIVE".to_owned(),
+            keys: vec![("id".to_owned(), "S".to_owned())],
+            stream: None,
+            is_on_demand: true,
+            is_protected: false,
+            recovery: None,
+        },
+        time_to_live: Some(Told::Found(Some("expires_at".to_owned()))),
     }
 }
 
@@ -110,7 +125,11 @@ fn function(function: &Function) -> FunctionFacts {
     let variables = [
         ("APP_ENV", "prod".to_owned()),
         ("DB", format!("{}-prod", function.table)),
+        ("STATE_DB", "sync-prod".to_owned()),
         ("API_REQUESTS_PER_MINUTE", "50".to_owned()),
+        ("API_QUOTA_SHARE", "100".to_owned()),
+        ("API_REQUESTS_PER_SECOND", String::new()),
+        ("COLLECTOR_INSTANCES", "9".to_owned()),
         ("API_BASE_URL", "https://vendor.test/api".to_owned()),
         ("API_KEY_SECRET_ARN", SECRET.to_owned()),
     ];
@@ -222,6 +241,10 @@ fn sale_table(facts: &mut Facts) -> &mut Told<TableFacts> {
     &mut facts.stores.as_mut().unwrap().tables[2].1
 }
 
+fn state_table(facts: &mut Facts) -> &mut Told<StateFacts> {
+    &mut facts.stores.as_mut().unwrap().state
+}
+
 fn queue<'a>(facts: &'a mut Facts, name: &str) -> &'a mut BTreeMap<String, String> {
     &mut found(facts.stores.as_mut().unwrap().queues.get_mut(name).unwrap()).attributes
 }
@@ -237,6 +260,19 @@ fn sale_function(facts: &mut Facts) -> &mut FunctionFacts {
 fn sale_variable(facts: &mut Facts, name: &str, value: &str) {
     let variables = found(&mut sale_function(facts).variables);
     variables.0.insert(name.to_owned(), value.to_owned());
+}
+
+fn variable_of_all(facts: &mut Facts, name: &str, value: &str) {
+    for (_, told) in &mut of_aws(facts).functions {
+        let variables = found(&mut found(told).variables);
+        variables.0.insert(name.to_owned(), value.to_owned());
+    }
+}
+
+/// As it was before there was a state table: each instance paces itself.
+fn unshared(facts: &mut Facts) {
+    variable_of_all(facts, "STATE_DB", "");
+    facts.quota = Some(450);
 }
 
 fn branch_schedule(facts: &mut Facts) -> &mut ScheduleFacts {
@@ -272,7 +308,7 @@ fn a_sound_environment_has_no_problem_and_a_line_for_each_thing() {
         ]
     );
     let lines: Vec<_> = sections.iter().map(|section| section.findings.len()).collect();
-    assert_eq!(lines, [2, 3, 7, 3, 6, 3, 3, 3]);
+    assert_eq!(lines, [2, 4, 7, 3, 6, 3, 3, 3]);
     assert_eq!(problems(|_| ()), []);
 }
 
@@ -314,6 +350,7 @@ fn an_environment_of_which_nothing_is_there_is_one_line() {
         |facts| {
             let stores = facts.stores.as_mut().unwrap();
             stores.tables.iter_mut().for_each(|(_, table)| *table = Told::Missing);
+            stores.state = Told::Missing;
             stores.queues.values_mut().for_each(|queue| *queue = Told::Missing);
             of_aws(facts)
                 .functions
@@ -418,6 +455,66 @@ fn tables_that_are_not_as_the_contract_says_are_found() {
         "--deletion-protection-enabled",
         |facts| {
             branch_table(facts).is_protected = false;
+        },
+    );
+}
+
+#[test]
+fn a_state_table_that_does_not_serve_is_found() {
+    let name = "sync-prod";
+    for mend in [
+        "sam deploy",
+        "or make it by hand, empty: aws dynamodb create-table --table-name sync-prod",
+    ] {
+        finds(Failed, name, "is missing", mend, |facts| {
+            *state_table(facts) = Told::Missing
+        });
+    }
+    finds(
+        Failed,
+        name,
+        "has the keys branch_id (S), expected id (S)",
+        "cannot be changed",
+        |facts| {
+            found(state_table(facts)).table.keys = vec![("branch_id".to_owned(), "S".to_owned())];
+        },
+    );
+    finds(
+        Warning,
+        name,
+        "provisioned",
+        "update-table --table-name sync-prod --billing-mode PAY_PER_REQUEST",
+        |facts| {
+            found(state_table(facts)).table.is_on_demand = false;
+        },
+    );
+    for told in [Told::Found(None), Told::Missing] {
+        finds(
+            Warning,
+            name,
+            "no time to live",
+            "--table-name sync-prod --time-to-live-specification Enabled=true,AttributeName=expires_at",
+            |facts| {
+                found(state_table(facts)).time_to_live = Some(told);
+            },
+        );
+    }
+    finds(
+        Warning,
+        name,
+        "by their expires, expected expires_at",
+        "Enabled=false,AttributeName=expires",
+        |facts| {
+            found(state_table(facts)).time_to_live = Some(Told::Found(Some("expires".to_owned())));
+        },
+    );
+    finds(
+        Skipped,
+        "sync-prod, time to live",
+        "dynamodb:DescribeTimeToLive",
+        "allowed",
+        |facts| {
+            found(state_table(facts)).time_to_live = Some(Told::Forbidden("dynamodb:DescribeTimeToLive"));
         },
     );
 }
@@ -906,21 +1003,135 @@ fn a_key_that_cannot_be_read_is_found() {
 }
 
 #[test]
-fn a_quota_that_all_processes_together_exceed_is_found() {
+fn a_shared_quota_that_is_not_the_vendors_is_found() {
+    finds(
+        Warning,
+        QUOTA,
+        "all instances share 50 requests a minute (100 % of 50), expected 49",
+        "deploy with ApiRequestsPerMinute=49",
+        |facts| facts.quota = Some(49),
+    );
+    for (variable, value) in [("API_QUOTA_SHARE", "80"), ("API_REQUESTS_PER_MINUTE", "49")] {
+        let kept = problems(|facts| {
+            facts.quota = Some(49);
+            variable_of_all(facts, variable, value);
+        });
+        assert_eq!(kept, []);
+    }
+    let slow = problems(|facts| {
+        facts.quota = Some(60);
+        variable_of_all(facts, QUOTA, "600");
+        variable_of_all(facts, "API_REQUESTS_PER_SECOND", "1");
+    });
+    assert_eq!(slow, []);
+    assert_eq!(problems(|facts| facts.quota = None), []);
+}
+
+#[test]
+fn functions_that_do_not_agree_on_one_quota_are_found() {
+    for (variable, value, says) in [
+        (
+            QUOTA,
+            "20",
+            "API_REQUESTS_PER_MINUTE is 20 for sale-collector-prod, 50 for branch-collector-prod and \
+             salesperson-collector-prod",
+        ),
+        (
+            "API_QUOTA_SHARE",
+            "20",
+            "API_QUOTA_SHARE is 100 for branch-collector-prod",
+        ),
+        (
+            "API_REQUESTS_PER_SECOND",
+            "2",
+            "API_REQUESTS_PER_SECOND is 2 for sale-collector-prod, not set for",
+        ),
+        (
+            "COLLECTOR_INSTANCES",
+            "3",
+            "COLLECTOR_INSTANCES is 3 for sale-collector-prod, 9 for",
+        ),
+        (
+            "STATE_DB",
+            "",
+            "STATE_DB is not set for sale-collector-prod, sync-prod for",
+        ),
+    ] {
+        for quota in [Some(50), None] {
+            finds(
+                Failed,
+                QUOTA,
+                says,
+                "deploy all of them with the same ApiRequestsPerMinute",
+                |facts| {
+                    facts.quota = quota;
+                    sale_variable(facts, variable, value);
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn a_quota_shared_with_another_environment_is_found() {
+    let found = problems(|facts| sale_variable(facts, "STATE_DB", "sync-dev"));
+    let [function, quota] = found.as_slice() else {
+        panic!("expected two problems, found {found:#?}");
+    };
+    is(
+        function,
+        Failed,
+        "sale-collector-prod",
+        "STATE_DB=sync-dev, expected sync-prod",
+        "set STATE_DB to sync-prod",
+    );
+    is(quota, Failed, QUOTA, "STATE_DB is sync-dev for", "sync-prod");
+    let all = problems(|facts| variable_of_all(facts, "STATE_DB", "sync-dev"));
+    assert_eq!(all.len(), 3, "{all:#?}");
+}
+
+#[test]
+fn more_instances_than_the_functions_are_told_of_are_found() {
+    let together = "may run at once, while COLLECTOR_INSTANCES says 9";
+    for (at_once, says) in [(None, "as many as the account allows"), (Some(4), "10")] {
+        let found = problems(|facts| sale_function(facts).at_once = at_once);
+        let [function, quota] = found.as_slice() else {
+            panic!("expected two problems, found {found:#?}");
+        };
+        is(
+            function,
+            Warning,
+            "sale-collector-prod",
+            "at once, expected 3",
+            "put-function-concurrency",
+        );
+        is(quota, Warning, QUOTA, &format!("{says} {together}"), "template.yml");
+    }
+}
+
+#[test]
+fn without_a_state_table_a_quota_that_all_processes_together_exceed_is_found() {
     let sum = "1×50 + 5×50 + 3×50 = 450 requests a minute at most";
     finds(
         Warning,
         QUOTA,
         &format!("{sum}, expected 449"),
-        "deploy with ApiRequestsPerMinute=49 (449/9, rounded down) or less",
-        |facts| facts.quota = Some(449),
+        "deploy with ApiRequestsPerMinute=49 (449/9, rounded down) or less; or have all instances share one quota: deploy the \
+         templates as they are now, with which STATE_DB is sync-prod",
+        |facts| {
+            unshared(facts);
+            facts.quota = Some(449);
+        },
     );
     finds(
         Warning,
         QUOTA,
         sum,
         "a quota of 8 is too small for 9 instances",
-        |facts| facts.quota = Some(8),
+        |facts| {
+            unshared(facts);
+            facts.quota = Some(8);
+        },
     );
     finds(
         Warning,
@@ -928,10 +1139,12 @@ fn a_quota_that_all_processes_together_exceed_is_found() {
         &format!("all functions carry 50, and each instance paces itself by it: {sum}"),
         "--quota N; if that is 50, deploy with ApiRequestsPerMinute=5 (50/9",
         |facts| {
+            unshared(facts);
             facts.quota = None;
         },
     );
     let parts = problems(|facts| {
+        unshared(facts);
         facts.quota = None;
         sale_variable(facts, QUOTA, "20");
     });
@@ -941,19 +1154,18 @@ fn a_quota_that_all_processes_together_exceed_is_found() {
 #[test]
 fn the_share_that_is_advised_keeps_the_quota() {
     let followed = problems(|facts| {
+        unshared(facts);
         facts.quota = Some(449);
-        for (_, told) in &mut of_aws(facts).functions {
-            let variables = found(&mut found(told).variables);
-            variables.0.insert(QUOTA.to_owned(), "49".to_owned());
-        }
+        variable_of_all(facts, QUOTA, "49");
     });
     assert_eq!(followed, []);
 }
 
 #[test]
-fn functions_without_reserved_concurrency_keep_no_quota() {
+fn without_a_state_table_functions_without_reserved_concurrency_keep_no_quota() {
     for quota in [None, Some(u32::MAX)] {
         let found = problems(|facts| {
+            unshared(facts);
             facts.quota = quota;
             sale_function(facts).at_once = None;
         });

@@ -89,11 +89,12 @@ pub async fn here(
 }
 
 async fn stores(config: &SdkConfig, environment: &str, is_aws: bool) -> Stores {
-    let (tables, queues) = tokio::join!(
+    let (tables, state, queues) = tokio::join!(
         stores::tables(config, environment, is_aws),
+        stores::state(config, environment, is_aws),
         stores::queues(config, environment)
     );
-    Stores { tables, queues }
+    Stores { tables, state, queues }
 }
 
 /// The vendors that functions are told of, each once.

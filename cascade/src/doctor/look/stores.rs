@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
-use aws_sdk_dynamodb::types::{BillingMode, KeyType, PointInTimeRecoveryStatus, TableDescription};
+use aws_sdk_dynamodb::types::{
+    BillingMode, KeyType, PointInTimeRecoveryStatus, TableDescription, TimeToLiveDescription, TimeToLiveStatus,
+};
 use aws_sdk_sqs::types::QueueAttributeName;
 use futures::future::join_all;
 use shared::entity::Entity;
 
-use super::super::blueprint::{DEAD_LETTER_QUEUES, WORK_QUEUES};
-use super::super::facts::{QueueFacts, TableFacts, Told};
+use super::super::blueprint::{DEAD_LETTER_QUEUES, STATE_TABLE, WORK_QUEUES};
+use super::super::facts::{QueueFacts, StateFacts, TableFacts, Told};
 use super::told;
 
+const NO_TABLE: [&str; 1] = ["ResourceNotFoundException"];
 const NO_QUEUE: [&str; 2] = ["AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"];
 
 pub(super) async fn tables(config: &SdkConfig, environment: &str, is_aws: bool) -> Vec<(Entity, Told<TableFacts>)> {
@@ -19,21 +22,36 @@ pub(super) async fn tables(config: &SdkConfig, environment: &str, is_aws: bool) 
     let client = &client;
     join_all(Entity::ALL.map(|entity| async move {
         let name = format!("{}-{environment}", entity.name());
-        (entity, table(client, &name, is_aws).await)
+        let mut facts = table(client, &name).await;
+        if let Told::Found(table) = &mut facts
+            && is_aws
+        {
+            table.recovery = Some(recovery(client, &name).await);
+        }
+        (entity, facts)
     }))
     .await
 }
 
-async fn table(client: &aws_sdk_dynamodb::Client, name: &str, is_aws: bool) -> Told<TableFacts> {
-    let answer = client.describe_table().table_name(name).send().await;
-    let mut facts = told("dynamodb:DescribeTable", &["ResourceNotFoundException"], answer)
-        .map(|described| table_facts(&described.table.unwrap_or_else(|| TableDescription::builder().build())));
-    if let Told::Found(table) = &mut facts
+pub(super) async fn state(config: &SdkConfig, environment: &str, is_aws: bool) -> Told<StateFacts> {
+    let client = aws_sdk_dynamodb::Client::new(config);
+    let name = format!("{STATE_TABLE}-{environment}");
+    let mut facts = table(&client, &name).await.map(|table| StateFacts {
+        table,
+        time_to_live: None,
+    });
+    if let Told::Found(state) = &mut facts
         && is_aws
     {
-        table.recovery = Some(recovery(client, name).await);
+        state.time_to_live = Some(time_to_live(&client, &name).await);
     }
     facts
+}
+
+async fn table(client: &aws_sdk_dynamodb::Client, name: &str) -> Told<TableFacts> {
+    let answer = client.describe_table().table_name(name).send().await;
+    told("dynamodb:DescribeTable", &NO_TABLE, answer)
+        .map(|described| table_facts(&described.table.unwrap_or_else(|| TableDescription::builder().build())))
 }
 
 fn table_facts(table: &TableDescription) -> TableFacts {
@@ -77,6 +95,20 @@ async fn recovery(client: &aws_sdk_dynamodb::Client, name: &str) -> Told<bool> {
             .and_then(|backups| backups.point_in_time_recovery_description())
             .and_then(|recovery| recovery.point_in_time_recovery_status());
         recovery == Some(&PointInTimeRecoveryStatus::Enabled)
+    })
+}
+
+async fn time_to_live(client: &aws_sdk_dynamodb::Client, name: &str) -> Told<Option<String>> {
+    let is_on = |told: &TimeToLiveDescription| {
+        matches!(
+            told.time_to_live_status(),
+            Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
+        )
+    };
+    let answer = client.describe_time_to_live().table_name(name).send().await;
+    told("dynamodb:DescribeTimeToLive", &NO_TABLE, answer).map(|described| {
+        let setting = described.time_to_live_description.filter(is_on);
+        setting.and_then(|setting| setting.attribute_name)
     })
 }
 
