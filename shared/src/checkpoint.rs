@@ -31,6 +31,9 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How much longer than its work a claim lasts: the settling, and a second by which clocks may differ.
 const CLAIM_MARGIN: Duration = SETTLING_TIME.saturating_add(Duration::from_secs(1));
 
+/// By how much a clock may be behind the one that a run is scheduled by.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
+
 /// The longest that a message waits for somebody else who is at work on its id: he will be done long before his claim is
 /// over, as a rule.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -267,7 +270,10 @@ impl Checkpoints {
         let (claimed, checkpoint) = match &self.table {
             None => (None, Checkpoint::default()),
             Some(table) => match self.claim(&**table, &id, task, invocation).await {
-                Ok(Claimed::Ours(entry, checkpoint)) => (Some(entry), checkpoint),
+                Ok(Claimed::Ours(ours)) => {
+                    let (entry, checkpoint) = *ours;
+                    (Some(entry), checkpoint)
+                }
                 Ok(Claimed::Busy(wait)) => return Err(WorkError::Busy { wait }),
                 Ok(Claimed::Done) => {
                     debug!("done already for this run");
@@ -323,7 +329,7 @@ impl Checkpoints {
                 .swap(id, entry.as_ref().map(|entry| entry.version), &claimed)
                 .await?
             {
-                Swapped::Done => return Ok(Claimed::Ours(claimed, checkpoint)),
+                Swapped::Done => return Ok(Claimed::Ours(Box::new((claimed, checkpoint)))),
                 Swapped::Conflict(current) => entry = current,
             }
         }
@@ -333,7 +339,8 @@ impl Checkpoints {
 
 /// What became of a claim.
 enum Claimed {
-    Ours(Entry, Checkpoint),
+    /// The entry with the claim, and what it says.
+    Ours(Box<(Entry, Checkpoint)>),
     Done,
     Busy(Duration),
 }
@@ -427,11 +434,8 @@ impl Visit<'_> {
         match effects {
             Some(effects) => {
                 // A run of the future is none: the hours until then would count as done.
-                let run_id = self
-                    .task
-                    .run_id
-                    .unwrap_or(invocation.run_id)
-                    .min(RunId::scheduled_for(now));
+                let latest = RunId::scheduled_for(now + CLOCKS_APART);
+                let run_id = self.task.run_id.unwrap_or(invocation.run_id).min(latest);
                 let done = |before: &mut Option<RunId>| *before = (*before).max(Some(run_id));
                 done(&mut checkpoint.run_id);
                 if self.task.lookback.is_none() {

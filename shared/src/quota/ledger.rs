@@ -51,6 +51,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How long one attempt to reach it takes at the most, all tries of the state table's client included.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
+/// How far apart two failures are that belong to two outages.
+const LEAST_BETWEEN_OUTAGES: Duration = RETRY.saturating_mul(2).saturating_add(ATTEMPT);
+
 /// How long a process that has lost the ledger waits before it keeps a pace: until all that the others may have been
 /// promised counts no more.
 const SILENCE: Duration = HORIZON
@@ -101,6 +104,8 @@ struct Seen {
 struct Outage {
     since: Instant,
     retry_at: Instant,
+    /// When it last failed, by the wall: a process may be frozen between two tries, and its monotonic clock with it.
+    failed_at: UtcDateTime,
 }
 
 /// What becomes of somebody who asks for a place.
@@ -173,7 +178,7 @@ impl Ledger {
     /// kind there are, he included.
     pub(super) async fn take(&self, class: Class, until: Instant, in_line: impl Fn() -> u32) -> Turned {
         loop {
-            if let Some(turned) = self.from_lease(class) {
+            if let Some(turned) = self.leased(class) {
                 return turned;
             }
             if let Some(turned) = self.without_ledger() {
@@ -189,7 +194,7 @@ impl Ledger {
     }
 
     /// A place that was promised before; `None` if there is none.
-    fn from_lease(&self, class: Class) -> Option<Turned> {
+    fn leased(&self, class: Class) -> Option<Turned> {
         let now = self.clock.now();
         let slot = slot_of(now);
         let mut mind = self.mind();
@@ -238,7 +243,9 @@ impl Ledger {
         let now = Instant::now();
         let mut mind = self.mind();
         // Between two tries that are far apart others may have reached it, and been promised places.
-        let lasting = mind.outage.filter(|outage| now < outage.retry_at + RETRY + ATTEMPT);
+        let failed_at = self.clock.now();
+        let is_lasting = |outage: &Outage| failed_at - outage.failed_at < LEAST_BETWEEN_OUTAGES;
+        let lasting = mind.outage.filter(is_lasting);
         let since = lasting.map_or(now, |outage| outage.since);
         if lasting.is_none() {
             warn!(
@@ -252,15 +259,28 @@ impl Ledger {
         mind.outage = Some(Outage {
             since,
             retry_at: now + RETRY,
+            failed_at,
         });
     }
 
-    /// Closes the calendar, if this process has made requests that it does not know of: others may be making such
-    /// requests still. Answers whether that is news.
-    fn make_up(&self, calendar: &mut Calendar, now: UtcDateTime) -> bool {
-        let owes = self.mind().paced_at.is_some_and(|at| at.elapsed() < WINDOW);
+    /// Closes the calendar, if requests may have been made that it does not know of: by this process at its own pace, or by
+    /// others, where this process has seen an outage and nobody has written the calendar for as long as it takes to
+    /// begin a pace. Answers whether that is news.
+    fn make_up(&self, entry: Option<&Entry>, calendar: &mut Calendar, now: UtcDateTime) -> bool {
+        let (has_paced, has_seen_outage) = {
+            let mind = self.mind();
+            let has_paced = mind.paced_at.is_some_and(|at| at.elapsed() < WINDOW);
+            (
+                has_paced,
+                mind.outage.is_some_and(|outage| outage.since.elapsed() >= SILENCE),
+            )
+        };
+        let written_at = entry
+            .and_then(|entry| entry.expires_at)
+            .map(|expires_at| expires_at - KEPT);
+        let was_silent = written_at.is_none_or(|written_at| now - written_at >= SILENCE);
         let is_closed = calendar.closed_until(now).is_some_and(|until| until >= now + WINDOW);
-        owes && !is_closed && calendar.close_until(now + SETTLING)
+        (has_paced || has_seen_outage && was_silent) && !is_closed && calendar.close_until(now + SETTLING)
     }
 
     /// Notes that the ledger was reached, and how it stands.
@@ -372,7 +392,7 @@ impl Ledger {
         for conflicts in 1..=MAX_CONFLICTS {
             let now = self.clock.now();
             calendar.forget_before(slot_of(now));
-            let makes_up = self.make_up(&mut calendar, now);
+            let makes_up = self.make_up(entry.as_ref(), &mut calendar, now);
             let (wish, result) = wish(&mut calendar, now);
             if wish == Wish::Leave && !makes_up && !is_new {
                 self.found(entry, calendar);

@@ -110,6 +110,18 @@ impl From<FailedTries> for FetchError {
     }
 }
 
+/// What a page belongs to.
+struct PageOf<'a> {
+    /// The answer's place in line.
+    turn: &'a Turn,
+    /// The entity tag that is sent along.
+    etag: Option<&'a str>,
+    /// How many pages of the answer are there already.
+    pages: usize,
+    /// How long its first request can wait for the quota.
+    quota_until: Instant,
+}
+
 /// What one page of an answer came to.
 enum Page {
     Body {
@@ -158,17 +170,20 @@ impl<T: Transport> VendorClient<T> {
         url
     }
 
-    /// One page, with as many tries as make sense; `pages` of the answer are there already.
+    /// One page, with as many tries as make sense.
     async fn page(
         &self,
         mut url: Url,
-        etag: Option<&str>,
-        turn: &Turn,
-        pages: usize,
+        page: PageOf<'_>,
         invocation: &Invocation,
-        quota_until: Instant,
         memory: &mut Memory,
     ) -> Result<Page, FetchError> {
+        let PageOf {
+            turn,
+            etag,
+            pages,
+            quota_until,
+        } = page;
         let (mut throttles, mut redirects) = (0, 0);
         let mut failed: Option<FailedTries> = None;
         let held_before = memory.bytes;
@@ -292,10 +307,13 @@ impl<T: Transport> Vendor for VendorClient<T> {
             }
             // A condition is about the first page alone.
             let etag = question.etag.as_deref().filter(|_| pages.is_empty());
-            let page = self
-                .page(url, etag, &turn, pages.len(), invocation, quota_until, &mut memory)
-                .await?;
-            match page {
+            let page = PageOf {
+                turn: &turn,
+                etag,
+                pages: pages.len(),
+                quota_until,
+            };
+            match self.page(url, page, invocation, &mut memory).await? {
                 Page::NotModified { asked_at } => return Ok(Fetched::NotModified { asked_at }),
                 Page::Body {
                     body,
