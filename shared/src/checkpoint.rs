@@ -1,7 +1,7 @@
 //! Every id once a run: what the state table remembers of each branch and salesperson, and who is at work on it.
 //!
 //! A [`Visit`] is the work on one id: begun with a claim, so that nobody else works on it meanwhile, and ended with a
-//! [`Checkpoint`] that says for which run it is done, and of which answer all effects are durable. A claim that was not
+//! checkpoint that says for which run it is done, and of which answer all effects are durable. A claim that was not
 //! taken back tells the next visitor that rows may have been written of which no checkpoint knows.
 
 use std::sync::Arc;
