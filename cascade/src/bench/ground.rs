@@ -25,7 +25,11 @@ pub(super) struct Ground {
 
 impl Ground {
     /// Starts both. The world stays as it is, because its clock shows a time before its first hour.
-    pub(super) async fn start(world: WorldOptions, requests_per_minute: Option<usize>) -> Result<Self, BenchError> {
+    pub(super) async fn start(
+        world: WorldOptions,
+        requests_per_minute: Option<usize>,
+        etags: bool,
+    ) -> Result<Self, BenchError> {
         install_tls();
         let folder = Folder::new()?;
         let cloud = Cloud::start(CloudOptions {
@@ -40,6 +44,7 @@ impl Ground {
         let vendor = VendorServer::start(VendorOptions {
             world,
             requests_per_minute,
+            etags,
             ..base
         })
         .await?;

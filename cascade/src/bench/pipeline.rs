@@ -137,13 +137,15 @@ pub fn sizes(sales: usize) -> (usize, usize) {
     (salespersons, nearest(sales, BRANCHES * salespersons))
 }
 
-/// Measures the three passes over a world of about so many sales; `watch` is told which pass it is and how far.
+/// Measures the three passes over a world of about so many sales, at a vendor that knows its answers by name if it has
+/// `etags`; `watch` is told which pass it is and how far.
 ///
 /// # Errors
 /// If something cannot be started, a function ends by itself, or nothing happens for minutes.
 pub async fn measure(
     sales: usize,
     seed: u64,
+    etags: bool,
     watch: impl FnMut(&'static str, Sight),
 ) -> Result<SizeReport, BenchError> {
     let binaries = Binaries::beside_this_command()?;
@@ -153,7 +155,7 @@ pub async fn measure(
         sales_per_salesperson,
         ..WorldOptions::new(seed, UtcDateTime::now())
     };
-    let ground = Ground::start(world, None).await?;
+    let ground = Ground::start(world, None, etags).await?;
     let salespersons = BRANCHES * salespersons_per_branch;
     let sizes = Sizes {
         salespersons,

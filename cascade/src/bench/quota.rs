@@ -179,7 +179,7 @@ fn world(requests: usize, seed: u64) -> WorldOptions {
 pub async fn measure(options: QuotaOptions, watch: impl FnMut(Sight)) -> Result<QuotaReport, BenchError> {
     let binaries = Binaries::beside_this_command()?;
     let expected = options.requests.max(LEAST_REQUESTS);
-    let ground = Ground::start(world(expected, options.seed), Some(options.quota.get())).await?;
+    let ground = Ground::start(world(expected, options.seed), Some(options.quota.get()), true).await?;
     let measured = run(&binaries, &ground, options, expected, watch).await;
     ground.shutdown(measured).await
 }

@@ -82,6 +82,8 @@ pub struct VendorOptions {
     pub page_size: Option<usize>,
     /// The form of the link to the next page.
     pub links: LinkForm,
+    /// Whether answers have an `ETag`, by which they can be asked for on a condition.
+    pub etags: bool,
     /// If set, required as `Authorization: Bearer …`.
     pub api_key: Option<String>,
     /// What goes wrong from the start.
@@ -101,6 +103,7 @@ impl VendorOptions {
             retry_after: RetryAfterForm::default(),
             page_size: None,
             links: LinkForm::default(),
+            etags: true,
             api_key: None,
             faults: Faults::default(),
         }
@@ -158,6 +161,7 @@ impl VendorServer {
             started: Instant::now(),
             retry_after: options.retry_after,
             page_size: options.page_size.filter(|&size| size > 0),
+            etags: options.etags,
             links: options.links,
             authorization: options.api_key.map(|key| format!("Bearer {key}")),
             authority: url.trim_start_matches("http://").to_owned(),
@@ -289,6 +293,7 @@ struct Vendor {
     started: Instant,
     retry_after: RetryAfterForm,
     page_size: Option<usize>,
+    etags: bool,
     links: LinkForm,
     authorization: Option<String>,
     authority: String,
@@ -554,7 +559,7 @@ impl Vendor {
         if spoil.is_none() && page.body.len() >= BODIES_KEPT_FROM_BYTES {
             desk.kept_bodies.insert(path_and_query.to_owned(), page.clone());
         }
-        let unchanged = damage.is_none() && if_none_match(headers, &page.etag);
+        let unchanged = damage.is_none() && self.etags && if_none_match(headers, &page.etag);
         let mut reply = if unchanged {
             Reply::new(StatusCode::NOT_MODIFIED, "application/json", Bytes::new())
         } else {
@@ -563,8 +568,11 @@ impl Vendor {
         if !page.is_last {
             reply = reply.with_header(LINK, self.link_to_next(request, number.saturating_add(1)));
         }
+        if self.etags {
+            reply = reply.with_header(ETAG, page.etag);
+        }
         Ok(PageReply {
-            reply: reply.with_header(ETAG, page.etag),
+            reply,
             spoiled_record: page.spoiled_record,
         })
     }

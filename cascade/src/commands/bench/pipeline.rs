@@ -29,6 +29,9 @@ pub(super) struct PipelineArgs {
     /// What the world is made from
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SEED)]
     seed: u64,
+    /// Have a vendor that knows no ETag, and so sends every answer in full
+    #[arg(long)]
+    without_etags: bool,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -39,7 +42,7 @@ pub(super) async fn pipeline(args: PipelineArgs) -> Result<bool, CommandError> {
     let mut reports = Vec::new();
     for sales in args.sales {
         let mut progress = Progress::new(args.json);
-        let report = pipeline::measure(sales, args.seed, |pass, sight| {
+        let report = pipeline::measure(sales, args.seed, !args.without_etags, |pass, sight| {
             progress.show(&format!("{sales} sales, {pass}"), sight);
         })
         .await?;
