@@ -14,13 +14,14 @@ use shared::id::Id;
 use shared::invocation::Invocation;
 use shared::message::{EmployeeMessage, WorkMessage};
 use shared::queue::{Message, Outbox};
+use shared::quota::Class;
 use shared::run::{RunId, last_modified};
 use shared::sync::{reject_unnamed, sync};
 use shared::table::Table;
 use shared::vendor::answer::{Shape, distinct, records};
 use shared::vendor::{Answer, Query, Vendor};
 use shared::work::WorkError;
-use tracing::{Instrument, error, error_span, warn};
+use tracing::{Instrument, error, error_span, info, warn};
 
 /// The branches that are collected where the event names none (the contract's section 2).
 pub const DEFAULT_BRANCHES: [&str; 13] = [
@@ -62,6 +63,7 @@ struct Order {
     /// The run they are collected for; without one they are collected whatever was done before.
     run_id: Option<RunId>,
     thoroughness: Thoroughness,
+    class: Class,
 }
 
 impl From<BranchCall> for Order {
@@ -70,6 +72,7 @@ impl From<BranchCall> for Order {
             names: call.branches,
             run_id: call.run_id,
             thoroughness: Thoroughness::of(call.force, call.verify),
+            class: Class::of(call.background),
         }
     }
 }
@@ -81,6 +84,7 @@ impl BranchCollector {
             mut names,
             run_id,
             thoroughness,
+            class,
         } = order;
         let is_run = names.is_empty();
         if is_run {
@@ -94,6 +98,7 @@ impl BranchCollector {
             .into_iter()
             .map(|name| {
                 let task = Task {
+                    class,
                     thoroughness,
                     ..Task::new(Query::Branch(name.clone()), run_id)
                 };
@@ -144,7 +149,21 @@ impl BranchCollector {
         sent: &Mutex<HashSet<Id>>,
         invocation: &Invocation,
     ) -> Result<(), WorkError> {
-        let Some(mut visit) = self.checkpoints.begin(task, invocation).await? else {
+        let begun = loop {
+            match self.checkpoints.begin(task, invocation).await {
+                // Nobody else would come back to it: Lambda tries an invocation again before the claim of one that was
+                // killed is over.
+                Err(WorkError::Busy { wait }) if invocation.has_time_for(wait + self.vendor.time_out()) => {
+                    info!(
+                        wait_seconds = wait.as_secs_f64(),
+                        "somebody else is at work on this branch"
+                    );
+                    tokio::time::sleep(wait).await;
+                }
+                begun => break begun?,
+            }
+        };
+        let Some(mut visit) = begun else {
             return Ok(());
         };
         let result = self.sync_branch(&mut visit, task, sent, invocation).await;
@@ -163,7 +182,12 @@ impl BranchCollector {
             .fetch(&visit.question(), invocation, invocation.work_until)
             .await?;
         let effects = match visit.find(fetched) {
-            Finding::Known { effects, .. } => {
+            Finding::Known { answer, mut effects } => {
+                if let Some(answer) = answer {
+                    // There may be more of them than are remembered.
+                    let (sketches, _) = distinct(Entity::Branch, records(&answer.pages, Shape::List)?, None);
+                    effects.sent_on = sketches.into_iter().map(|sketch| sketch.id).collect();
+                }
                 invocation.tally.count(|counts| counts.unchanged += effects.records);
                 effects
             }
@@ -182,7 +206,7 @@ impl BranchCollector {
                 branch_id: id.clone(),
                 run_id: Some(invocation.run_id),
                 verify: task.thoroughness == Thoroughness::Verify,
-                background: false,
+                background: task.class == Class::Background,
             };
             message.to_body()
         };

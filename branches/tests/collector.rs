@@ -563,3 +563,39 @@ async fn branches_that_are_known_are_sent_on_without_reading_a_row() {
             .contains(r#""verify":true"#)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_ids_than_are_remembered_are_sent_on_all_the_same() {
+    let world = World::with_state();
+    let ids: Vec<_> = (0..4).map(|place| format!("{place}{}", "x".repeat(1500))).collect();
+    let branches: Vec<_> = ids.iter().map(|id| format!(r#"{{"id": "{id}"}}"#)).collect();
+    let branches: Vec<_> = branches.iter().map(String::as_str).collect();
+    world
+        .vendor
+        .says_now(query("Utica"), answer(&branches).with_etag("\"v1\""));
+    for run in 1..=3 {
+        let answer = world.answer(r#"{"branches": ["Utica"]}"#).await;
+        assert_eq!(answer["enqueued"], 4, "run {run}: {answer}");
+    }
+    // What cannot be sent on without an answer is always asked for in full.
+    assert_eq!(world.vendor.not_modified(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_branch_that_a_killed_invocation_was_at_is_done_once_its_claim_is_over() {
+    let world = World::with_state();
+    let slow = answer(&[r#"{"id": 6, "branch_name": "Utica"}"#]).after(Duration::from_secs(30));
+    world.vendor.says_now(query("Utica"), slow);
+    tokio::select! {
+        _ = world.answer(SCHEDULE) => panic!("not killed"),
+        () = tokio::time::sleep(Duration::from_secs(20)) => {}
+    }
+    // As Lambda tries it again, a minute later.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let again = world.answer(SCHEDULE).await;
+    assert_eq!(
+        (&again["enqueued"], &again["already_done"]),
+        (&1.into(), &12.into()),
+        "{again}"
+    );
+}

@@ -84,6 +84,7 @@ impl SaleCollector {
                 Thoroughness::Usual | Thoroughness::Force => order.lookback.duration(),
             },
             gives_branch: order.branch_id.is_some(),
+            is_part_of_a_run: !order.lookback.reaches_back_as_far_as(self.lookback),
             thoroughness: order.thoroughness,
             ..Task::new(Query::Sales(order.employee_id.clone()), order.run_id)
         };
@@ -238,7 +239,7 @@ impl Collector for SaleCollector {
                 Some(hours) => Lookback::hours(hours),
                 None => self.lookback,
             },
-            class: Class::Live,
+            class: Class::of(call.background),
             run_id: call.run_id,
             thoroughness: Thoroughness::of(call.force, call.verify),
         };

@@ -40,6 +40,15 @@ impl Lookback {
         self.0.map(|hours| Duration::hours(hours.into()))
     }
 
+    /// Whether it leaves out nothing that `other` looks at.
+    pub fn reaches_back_as_far_as(self, other: Self) -> bool {
+        match (self.0, other.0) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(hours), Some(others)) => hours >= others,
+        }
+    }
+
     /// Judges a sale by its `transaction_timestamp`, in an answer fetched at `now`.
     ///
     /// # Errors
@@ -81,6 +90,14 @@ mod tests {
         assert_eq!(judge(day, r#""2026-11-20 12:00:00""#), Ok(Recency::Recent));
         assert_eq!(judge(day, r#""2026-11-20 11:59:59""#), Ok(Recency::Old));
         assert_eq!(judge(day, r#""2026-11-21 12:30:00""#), Ok(Recency::Recent));
+    }
+
+    #[test]
+    fn a_lookback_reaches_as_far_as_one_that_is_no_longer() {
+        let [hour, day] = [1, 24].map(Lookback::hours);
+        assert!(day.reaches_back_as_far_as(hour) && day.reaches_back_as_far_as(day));
+        assert!(Lookback::ALL.reaches_back_as_far_as(day));
+        assert!(!hour.reaches_back_as_far_as(day) && !day.reaches_back_as_far_as(Lookback::ALL));
     }
 
     #[test]

@@ -235,6 +235,7 @@ impl Collector for SalespersonCollector {
             branch_id: &call.branch_id,
             run_id: invocation.run_id,
             task: Task {
+                class: Class::of(call.background),
                 thoroughness: Thoroughness::of(call.force, call.verify),
                 ..Task::new(Query::Employees(call.branch_id.clone()), call.run_id)
             },

@@ -71,9 +71,15 @@ struct Checkpoint {
     claim: Option<Claim>,
 }
 
+/// The rules by which a record becomes a row. A release that changes them counts one up: what was known by other rules is
+/// compared again.
+const RULES: u32 = 1;
+
 /// An answer of which all effects are durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
+    /// [`RULES`], as they were.
+    rules: u32,
     /// Of all its pages.
     fingerprint: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +165,8 @@ pub struct Task {
     pub lookback: Option<time::Duration>,
     /// Whether records without a branch are given one.
     pub gives_branch: bool,
+    /// Whether it looks at less than a run does, so that the run is not done with it.
+    pub is_part_of_a_run: bool,
     /// How much is done again.
     pub thoroughness: Thoroughness,
 }
@@ -172,6 +180,7 @@ impl Task {
             run_id,
             lookback: None,
             gives_branch: false,
+            is_part_of_a_run: false,
             thoroughness: Thoroughness::Usual,
         }
     }
@@ -437,7 +446,9 @@ impl Visit<'_> {
                 let latest = RunId::scheduled_for(now + CLOCKS_APART);
                 let run_id = self.task.run_id.unwrap_or(invocation.run_id).min(latest);
                 let done = |before: &mut Option<RunId>| *before = (*before).max(Some(run_id));
-                done(&mut checkpoint.run_id);
+                if !self.task.is_part_of_a_run {
+                    done(&mut checkpoint.run_id);
+                }
                 if self.task.lookback.is_none() {
                     done(&mut checkpoint.whole_run_id);
                     if self.task.thoroughness == Thoroughness::Verify {
@@ -454,7 +465,11 @@ impl Visit<'_> {
         let next = Entry::after(Some(claimed), &checkpoint, Some(now + KEPT))?;
         match table.swap(&self.id, Some(claimed.version), &next).await? {
             Swapped::Done => {}
-            Swapped::Conflict(_) => warn!("the claim was over before the work was, and somebody else has begun it"),
+            Swapped::Conflict(_) => {
+                warn!("the claim was over before the work was, and somebody else has begun it");
+                // He may have found the rows right before they were written here.
+                return self.forget_answer(&**table, now).await;
+            }
         }
         Ok(())
     }
@@ -469,6 +484,7 @@ impl Visit<'_> {
             .lookback
             .map(|lookback| milliseconds(fetched.fetched_at.saturating_sub(lookback)));
         Some(Known {
+            rules: RULES,
             fingerprint: fetched.fingerprint.clone(),
             etag: fetched.etag.clone().filter(|_| can_go_without),
             fetched_at: last_modified(fetched.fetched_at),
@@ -515,15 +531,18 @@ fn unreached(failure: &StateError, invocation: &Invocation) {
 
 /// What an entry says. What is not understood says nothing: the work is done, and the rows compared.
 fn read(entry: Option<&Entry>) -> Checkpoint {
-    entry.map_or_else(Checkpoint::default, |entry| {
-        entry.read().unwrap_or_else(|failure| {
-            warn!(
-                reason = error_chain(&failure),
-                "a checkpoint is not understood and begun anew"
-            );
-            Checkpoint::default()
-        })
-    })
+    let Some(entry) = entry else {
+        return Checkpoint::default();
+    };
+    let mut checkpoint = entry.read().unwrap_or_else(|failure| {
+        warn!(
+            reason = error_chain(&failure),
+            "a checkpoint is not understood and begun anew"
+        );
+        Checkpoint::default()
+    });
+    checkpoint.answer = checkpoint.answer.filter(|known| known.rules == RULES);
+    checkpoint
 }
 
 fn milliseconds(time: UtcDateTime) -> i64 {
@@ -555,6 +574,7 @@ mod tests {
             verified_run_id: None,
             done_at: Some("2026-11-21T01:02:03.456Z".to_owned()),
             answer: Some(Known {
+                rules: RULES,
                 fingerprint: fingerprint([b"{}".as_ref()]),
                 etag: Some("\"a\"".to_owned()),
                 fetched_at: "2026-11-21T01:02:03.456Z".to_owned(),

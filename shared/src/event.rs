@@ -62,6 +62,9 @@ pub struct BranchCall {
     /// Whether, beyond that, all rows are compared, whatever is known of them.
     #[serde(default)]
     pub verify: bool,
+    /// Whether it waits for what live work leaves of the quota.
+    #[serde(default)]
+    pub background: bool,
 }
 
 /// A direct call of the salesperson collector.
@@ -79,6 +82,9 @@ pub struct SalespersonCall {
     /// Whether, beyond that, all rows are compared, whatever is known of them.
     #[serde(default)]
     pub verify: bool,
+    /// Whether it waits for what live work leaves of the quota.
+    #[serde(default)]
+    pub background: bool,
 }
 
 /// A direct call of the sale collector.
@@ -105,6 +111,9 @@ pub struct SaleCall {
     /// Whether, beyond that, all rows are compared, whatever is known of them.
     #[serde(default)]
     pub verify: bool,
+    /// Whether it waits for what live work leaves of the quota.
+    #[serde(default)]
+    pub background: bool,
 }
 
 impl DirectCall for BranchCall {

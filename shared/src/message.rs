@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::Id;
+use crate::quota::Class;
 use crate::run::RunId;
 
 /// On the employee queue: collect this branch's salespersons.
@@ -68,6 +69,9 @@ pub trait WorkMessage: Serialize + Sized {
     /// The run it belongs to, if it says so.
     fn run_id(&self) -> Option<RunId>;
 
+    /// What it is for.
+    fn class(&self) -> Class;
+
     /// Makes it belong to a run.
     fn belong_to(&mut self, run_id: RunId);
 
@@ -82,6 +86,10 @@ impl WorkMessage for EmployeeMessage {
 
     fn run_id(&self) -> Option<RunId> {
         self.run_id
+    }
+
+    fn class(&self) -> Class {
+        Class::of(self.background)
     }
 
     fn belong_to(&mut self, run_id: RunId) {
@@ -108,6 +116,10 @@ impl WorkMessage for SaleMessage {
 
     fn run_id(&self) -> Option<RunId> {
         self.run_id
+    }
+
+    fn class(&self) -> Class {
+        Class::of(self.background)
     }
 
     fn belong_to(&mut self, run_id: RunId) {

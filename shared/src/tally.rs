@@ -44,7 +44,8 @@ pub struct Counts {
     pub failed: u64,
     /// Messages worked through.
     pub done: u64,
-    /// Messages handed on for want of quota, which uses up none of their tries.
+    /// Messages handed on for want of quota, or because somebody else was at work on the same id; it uses up none of their
+    /// tries.
     pub deferred: u64,
     /// Messages received and handed back unbegun, or broken off because the function was told to stop.
     pub handed_back: u64,

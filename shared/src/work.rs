@@ -14,6 +14,7 @@ use crate::invocation::{Invocation, OutOfTime, SETTLING_TIME};
 use crate::jitter::Jitter;
 use crate::message::WorkMessage;
 use crate::queue::{DeadLetter, MAX_DELAY, Message, QueueError, WorkQueue};
+use crate::quota::Class;
 use crate::run::RunId;
 use crate::table::TableError;
 use crate::vendor::FetchError;
@@ -169,8 +170,8 @@ struct Settled {
     message: Message,
     /// Whether it can be deleted: it is done, or it is safe elsewhere.
     delete: bool,
-    /// Whether it found no place in the quota.
-    deferred: bool,
+    /// What it is for, if it found no place in the quota.
+    deferred: Option<Class>,
 }
 
 impl<W: Worker> Desk<'_, W> {
@@ -187,6 +188,7 @@ impl<W: Worker> Desk<'_, W> {
         let mut deleting: Option<BoxFuture<'_, ()>> = None;
         let mut to_delete = Vec::new();
         let (mut may_receive, mut outcome) = (true, Ok(()));
+        let mut deferred_in_background = 0;
         if !invocation.has_time_for(self.worker.least_time()) {
             let needed = self.worker.least_time() + SETTLING_TIME;
             warn!(
@@ -225,7 +227,9 @@ impl<W: Worker> Desk<'_, W> {
                 () = wait_for(&mut deleting) => {}
                 Some(settled) = in_work.next() => {
                     // Where the quota has no place for one message it has none for another: they are left where they are.
-                    may_receive &= !settled.deferred;
+                    // Where it has none for background work, others may be live.
+                    deferred_in_background += usize::from(settled.deferred == Some(Class::Background));
+                    may_receive &= settled.deferred != Some(Class::Live) && deferred_in_background < MESSAGES_IN_WORK;
                     to_delete.extend(settled.delete.then_some(settled.message.receipt));
                 }
             }
@@ -270,6 +274,7 @@ impl<W: Worker> Desk<'_, W> {
         if let Ok(read) = &read {
             read.record_ids(&span);
         }
+        let class = read.as_ref().map_or(Class::Live, WorkMessage::class);
         async {
             let result = match read {
                 Err(malformed) => Err(WorkError::Permanent(malformed.to_string())),
@@ -283,7 +288,7 @@ impl<W: Worker> Desk<'_, W> {
                         .unwrap_or_else(|out_of_time| Err(out_of_time.into()))
                 }
             };
-            let deferred = matches!(result, Err(WorkError::Deferred { .. }));
+            let deferred = matches!(result, Err(WorkError::Deferred { .. })).then_some(class);
             let settlement = Settlement::of(result);
             let delete = self.settle(&message, settlement, run_id, invocation).await;
             Settled {

@@ -105,7 +105,7 @@ impl fmt::Display for RunReport {
             facts.add(
                 "",
                 format!(
-                    "{} tries failed and came again, {} waited for quota, {} were handed back",
+                    "{} tries failed and came again, {} were deferred, {} were handed back",
                     total.failed, total.deferred, total.handed_back
                 ),
             );

@@ -110,18 +110,27 @@ fn move_to_next_hour(session: &mut Session) -> Result<(), CommandError> {
 }
 
 /// The run of this second, or of the next one: what is done for the last run is not done for it again.
-fn next_run(session: &Session) -> RunId {
+async fn next_run(session: &Session) -> RunId {
     let run_id = RunId::scheduled_for(session.clock.now());
-    let last = session.state.last_run.as_ref().map(|run| run.run_id.as_str());
-    if last == Some(run_id.to_string().as_str()) && session.clock.advance(Duration::from_secs(1)) {
-        session.cloud.time_moved();
-        return RunId::scheduled_for(session.clock.now());
+    let last = session
+        .state
+        .last_run
+        .as_ref()
+        .and_then(|run| RunId::parse(&run.run_id).ok());
+    if last.is_none_or(|last| last < run_id) {
+        return run_id;
     }
-    run_id
+    let second = Duration::from_secs(1);
+    if session.clock.advance(second) {
+        session.cloud.time_moved();
+    } else {
+        tokio::time::sleep(second).await;
+    }
+    RunId::scheduled_for(session.clock.now())
 }
 
 async fn run_once(session: &mut Session, thoroughness: Thoroughness, quiet: bool) -> Result<RunReport, CommandError> {
-    let run_id = next_run(session);
+    let run_id = next_run(session).await;
     let view = View::default();
     let asked_before = session.vendor.as_ref().map_or(0, |vendor| vendor.stats().requests);
     let cloud_before = session.cloud.usage();

@@ -6,7 +6,7 @@ use crate::sim::Invariant;
 use crate::simulate;
 
 /// How many seeds are tried at the most.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 6000;
 
 /// Finds what a broken safeguard leads to: the first seed that it fails for, and by which invariant.
 fn find(sabotage: Sabotage, faults: &[Fault]) -> (u64, Invariant) {

@@ -16,6 +16,7 @@ use shared::value::Value;
 use shared::vendor::rate_limit::RateLimit;
 use shared::vendor::transport::{Exchange, Memory, Outcome, Transport};
 use time::UtcDateTime;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::plan::{Fault, Plan};
@@ -495,7 +496,10 @@ fn arrive(world: &World, process: &Process, request: &Request, fails: bool) -> E
         };
         format!("{} asks for {asked}: {told} ({ours} of {quota})", process.name)
     });
-    Exchange { outcome, rate_limit }
+    Exchange {
+        outcome,
+        rate_limit: rate_limit.map(|limit| (limit, Instant::now())),
+    }
 }
 
 impl Vendor {

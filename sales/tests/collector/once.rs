@@ -174,3 +174,39 @@ async fn a_run_of_the_future_does_not_make_the_hours_until_then_count_as_done() 
     let next = MESSAGE.replace("T01", "T02");
     assert_eq!(world.poll_with(&next).await["api_calls"], 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_looks_back_less_far_than_a_run_does_not_do_the_run() {
+    let world = World::with_state(&state(), &[&recent("1", ""), &sale("2", "2026-11-20 12:00:00", "")]);
+    world
+        .answer(r#"{"employee_id": 1235, "branch_id": 1, "lookback_hours": 2}"#)
+        .await;
+    assert_eq!(world.sale_ids(), ["1"]);
+    assert_eq!(world.poll_with(MESSAGE).await["inserted"], 1);
+    assert_eq!(world.sale_ids(), ["1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_late_past_his_claim_makes_nobody_trust_what_he_may_have_written_over() {
+    let state = state();
+    let world = World::with_state(&state, &[&recent("1", "")]);
+    world.poll_with(&first_load(EARLIER)).await;
+    // given somebody who asks, and whose claim is taken from him while he waits
+    let changed = recent("1", r#", "paper": "A4""#);
+    world.vendor.says_now(
+        sales_of("1235"),
+        super::answer("1235", &[&changed]).after(Duration::from_secs(5)),
+    );
+    world.queue.put(MESSAGE);
+    let other = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let entry = state.entries()["sales/1235"].clone();
+        let known = serde_json::json!({"run_id": "2026-11-21T01:00:00Z", "whole_run_id": "2026-11-21T01:00:00Z",
+            "answer": {"rules": 1, "fingerprint": "f", "fetched_at": "x", "gives_branch": true, "effects": {"records": 1}}});
+        let next = shared::state::Entry::after(Some(&entry), &known, None).unwrap();
+        state.swap("sales/1235", Some(entry.version), &next).await.unwrap();
+    };
+    tokio::join!(world.answer("{}"), other);
+    // then nothing is known any more
+    assert!(!state.entries()["sales/1235"].body.contains_key("answer"));
+}

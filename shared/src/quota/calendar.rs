@@ -82,7 +82,8 @@ pub struct Limits {
 impl Limits {
     /// What background work is given at the least, and live work finds free at the least.
     fn floor(self) -> u32 {
-        (self.per_window.get() / FLOOR).max(1)
+        // Of a quota of one nothing can be kept.
+        (self.per_window.get() / FLOOR).max(1).min(self.per_window.get() - 1)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use time::UtcDateTime;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::QuotaSettings;
@@ -36,6 +36,12 @@ const HORIZON: Duration = Duration::from_secs(60);
 
 /// How long a calendar that was read or written here is taken to be the latest. If it is not, the write finds out.
 const FRESH: Duration = Duration::from_millis(250);
+
+/// For how long a place can be used without another look at whether the quota was closed meanwhile.
+const LOOKED: Duration = Duration::from_secs(1);
+
+/// The longest that the quota is closed for everybody at one go. Whoever asks then is told again.
+const LONGEST_CLOSING: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often a write is tried against others in a row, and the wait between two tries, most of it random.
 const MAX_CONFLICTS: u32 = 50;
@@ -153,7 +159,16 @@ impl Ledger {
         Self {
             table,
             limits,
-            own_pace: Pace::of_one_among(settings.instances, limits.per_window),
+            own_pace: Pace::of_one_among(settings.instances, limits.per_window).map(|pace| {
+                let least = limits.per_second.map_or(Duration::ZERO, |requests| {
+                    Duration::from_secs(1) * settings.instances.get() / requests.get()
+                });
+                if least > pace.period() {
+                    Pace::every(least)
+                } else {
+                    pace
+                }
+            }),
             clock,
             jitter,
             mind: Mutex::default(),
@@ -178,8 +193,13 @@ impl Ledger {
     /// kind there are, he included.
     pub(super) async fn take(&self, class: Class, until: Instant, in_line: impl Fn() -> u32) -> Turned {
         loop {
-            if let Some(turned) = self.leased(class) {
-                return turned;
+            match self.leased(class) {
+                Some(Turned::Go) => match self.still_open().await {
+                    Some(turned) => return turned,
+                    None => continue,
+                },
+                Some(turned) => return turned,
+                None => {}
             }
             if let Some(turned) = self.without_ledger() {
                 return turned;
@@ -209,6 +229,26 @@ impl Ledger {
             mind.lease.remove(&(class, slot));
         }
         Some(Turned::Go)
+    }
+
+    /// Whether a place that was promised some time ago can be used: the vendor may have closed the quota since. `None` if
+    /// the place is over by the time that this is known.
+    async fn still_open(&self) -> Option<Turned> {
+        let is_recent = self.mind().seen.as_ref().is_some_and(|seen| seen.at.elapsed() < LOOKED);
+        if is_recent {
+            return Some(Turned::Go);
+        }
+        let slot = slot_of(self.clock.now());
+        let looked = self
+            .change(|calendar, now| (Wish::Leave, calendar.closed_until(now).map(|until| until - now)))
+            .await;
+        match looked {
+            Ok(Some(closed)) => return Some(Turned::Closed(closed.unsigned_abs())),
+            Ok(None) => {}
+            // It was promised all the same.
+            Err(failure) => self.lost(&failure),
+        }
+        (slot_of(self.clock.now()) == slot).then_some(Turned::Go)
     }
 
     /// What happens while the ledger cannot be reached: silence at first, then a pace of our own. `None` if it can, or
@@ -335,13 +375,9 @@ impl Ledger {
 
     /// Lets nobody make a request for `wait`, as a 429 asks.
     pub(super) async fn close_for(&self, wait: Duration) {
+        let wait = wait.min(LONGEST_CLOSING);
         let closed = self
-            .change(|calendar, now| {
-                // A time beyond the calendar's end is as good as none.
-                let is_news = now.checked_add(wait.try_into().unwrap_or(time::Duration::MAX));
-                let is_news = is_news.is_some_and(|until| calendar.close_until(until));
-                (Wish::write_if(is_news), ())
-            })
+            .change(|calendar, now| (Wish::write_if(calendar.close_until(now + wait)), ()))
             .await;
         if let Err(failure) = closed {
             self.lost(&failure);
@@ -380,6 +416,16 @@ impl Ledger {
     /// Reads the calendar, and writes what `wish` makes of it, if nobody has written it in between; else again. Answers
     /// what the wish says of the calendar as it then stands.
     async fn change<R>(&self, wish: impl Fn(&mut Calendar, UtcDateTime) -> (Wish, R)) -> Result<R, StateError> {
+        let attempt = timeout(ATTEMPT, self.try_to_change(wish)).await;
+        attempt.unwrap_or_else(|_| {
+            Err(StateError {
+                action: "answer",
+                source: format!("it took longer than {} s", ATTEMPT.as_secs()).into(),
+            })
+        })
+    }
+
+    async fn try_to_change<R>(&self, wish: impl Fn(&mut Calendar, UtcDateTime) -> (Wish, R)) -> Result<R, StateError> {
         let fresh = self.mind().seen.take().filter(|seen| seen.at.elapsed() < FRESH);
         let (mut entry, (mut calendar, mut is_new)) = match fresh {
             Some(seen) => (seen.entry, (seen.calendar, false)),
@@ -667,5 +713,58 @@ mod tests {
         assert!(matches!(denied, Err(NoPlace::Closed(_))), "{denied:?}");
         let waited = place(&quota, Class::Live, Duration::from_secs(200)).await.unwrap();
         assert!(waited >= WINDOW, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_was_promised_is_not_used_once_the_vendor_has_closed_the_quota() {
+        let state = Arc::new(MemoryState::default());
+        let holder = process(&state, settings(50), time::Duration::ZERO, 1);
+        let told = process(&state, settings(50), time::Duration::ZERO, 2);
+        places(&holder, 50).await;
+        // given somebody who waits for a place that he has, 60 s ahead
+        let waiting = tokio::spawn({
+            let holder = holder.clone();
+            async move { place(&holder, Class::Live, Duration::from_secs(100)).await }
+        });
+        sleep(Duration::from_secs(30)).await;
+        // when another is told to wait for longer than that
+        told.close_for(Duration::from_secs(60)).await;
+        // then
+        let waited = waiting.await.unwrap().unwrap();
+        assert!(waited >= Duration::from_secs(90), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn background_work_that_waits_does_not_hold_up_live_work() {
+        let state = Arc::new(MemoryState::default());
+        let quota = process(&state, settings(20), time::Duration::ZERO, 1);
+        // given background work that has taken all that it can
+        let background = |count: usize| -> Vec<_> {
+            (0..count)
+                .map(|_| {
+                    let quota = quota.clone();
+                    tokio::spawn(async move { place(&quota, Class::Background, LONG).await })
+                })
+                .collect()
+        };
+        let _waiting = background(30);
+        sleep(Duration::from_secs(1)).await;
+        // when / then what was left for live work is there at once
+        let at = places(&quota, 2).await;
+        assert!(at[1] - at[0] < Duration::from_secs(1));
+        assert!(place(&quota, Class::Live, Duration::from_secs(1)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cap_a_second_holds_without_the_table_too() {
+        let state = Arc::new(MemoryState::default());
+        state.fail(true);
+        let capped = QuotaSettings {
+            requests_per_second: NonZeroU32::new(1),
+            ..settings(6000)
+        };
+        let quota = process(&state, capped, time::Duration::ZERO, 1);
+        let at = places(&quota, 3).await;
+        assert!(at[2] - at[0] >= Duration::from_secs(18), "{:?}", at[2] - at[0]);
     }
 }

@@ -1,6 +1,6 @@
 //! The vendor's quota: every request pays, whatever it is for and however it ends.
 //!
-//! A [`Quota`] is a line, in which whose [`Turn`] is the earliest is served first, and a source of places: a [`Ledger`]
+//! A [`Quota`] is a line for each class of work, in which whose [`Turn`] is the earliest is served first, and a source of places: a [`Ledger`]
 //! that all instances of all collectors share, or a [`Pace`] that a process keeps by itself. `docs/QUOTA.md` says how
 //! the ledger works, and why it never promises too much.
 
@@ -186,7 +186,13 @@ impl Quota {
             // Before the line is looked at, so that no move of it is missed.
             let mut moves = pin!(self.line_moves.notified());
             moves.as_mut().enable();
-            let is_first = self.line().first_key_value().map(|(number, _)| *number) == Some(turn.number);
+            // A class has a line of its own: what waits for what the other leaves must not hold it up.
+            let first = self
+                .line()
+                .iter()
+                .find(|(_, class)| **class == turn.class)
+                .map(|(number, _)| *number);
+            let is_first = first == Some(turn.number);
             let ready_at = match self.opens_at() {
                 _ if !is_first => patience.taken_until,
                 Some(opens_at) if opens_at > patience.closed_until => {

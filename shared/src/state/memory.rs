@@ -16,7 +16,6 @@ struct State {
     entries: BTreeMap<String, Entry>,
     reads: usize,
     writes: usize,
-    conflicts: usize,
     failing: bool,
 }
 
@@ -38,11 +37,6 @@ impl MemoryState {
     /// How many swaps were asked for, those that conflicted included.
     pub fn writes(&self) -> usize {
         self.state().writes
-    }
-
-    /// How many swaps conflicted.
-    pub fn conflicts(&self) -> usize {
-        self.state().conflicts
     }
 
     /// Makes every call fail from now on, or no longer.
@@ -79,7 +73,6 @@ impl StateTable for MemoryState {
                 return Ok(Swapped::Done);
             }
             let current = current.cloned();
-            state.conflicts += 1;
             return Ok(Swapped::Conflict(current));
         }
         state.entries.insert(id.to_owned(), entry.clone());

@@ -31,6 +31,9 @@ const THROTTLE_FLOOR: Duration = Duration::from_secs(1);
 /// Where the doubling of [`THROTTLE_FLOOR`] ends.
 const MAX_THROTTLE_FLOOR: Duration = Duration::from_secs(64);
 
+/// How old the vendor's word about what is left of its quota may be.
+const LONGEST_RATE_LIMIT_AGE: Duration = Duration::from_secs(1);
+
 /// How many pages an answer may have (the contract's section 1).
 const MAX_PAGES: usize = 1000;
 
@@ -227,7 +230,10 @@ impl<T: Transport> VendorClient<T> {
             let asked_at = self.clock.now();
             memory.bytes = held_before;
             let Exchange { outcome, rate_limit } = self.transport.get(&url, etag, memory).await;
-            if let Some(limit) = rate_limit {
+            // What was said before a long body has been overtaken by others' requests.
+            if let Some((limit, told_at)) = rate_limit
+                && told_at.elapsed() < LONGEST_RATE_LIMIT_AGE
+            {
                 self.quota.correct(limit.remaining, limit.reset).await;
             }
             match outcome {

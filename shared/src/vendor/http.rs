@@ -219,9 +219,10 @@ impl Transport for HttpTransport {
             Err(_) => return Outcome::MayPass(format!("no answer within {} s", limit.as_secs())).into(),
         };
         let rate_limit = rate_limit::parse(text_of(response.headers()), self.clock.now());
+        let told_at = Instant::now();
         Exchange {
             outcome: self.outcome(response, url, etag.is_some(), started, memory).await,
-            rate_limit,
+            rate_limit: rate_limit.map(|limit| (limit, told_at)),
         }
     }
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use url::Url;
 
 use super::rate_limit::RateLimit;
@@ -39,8 +40,8 @@ pub enum Outcome {
 pub struct Exchange {
     /// What it came to.
     pub outcome: Outcome,
-    /// What the vendor says is left of the quota.
-    pub rate_limit: Option<RateLimit>,
+    /// What the vendor says is left of the quota, and when it said so.
+    pub rate_limit: Option<(RateLimit, Instant)>,
 }
 
 impl From<Outcome> for Exchange {
