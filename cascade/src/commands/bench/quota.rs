@@ -24,7 +24,7 @@ pub(super) struct QuotaArgs {
     #[arg(long, value_name = "N", default_value = "130", value_parser = parse_requests)]
     requests: usize,
     /// How many of them the vendor allows in any 60 seconds
-    #[arg(long, value_name = "N", default_value = "50")]
+    #[arg(long, value_name = "N", default_value = "50", value_parser = parse_quota)]
     quota: NonZeroUsize,
     /// Kill a random one of the processes that poll every few seconds, and start it anew. Messages then come back after 30 s
     /// in place of 900, and a poll takes new ones for 20 s in place of 50
@@ -39,6 +39,10 @@ pub(super) struct QuotaArgs {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
+}
+
+fn parse_quota(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "expected a whole number from 1".to_owned())
 }
 
 fn parse_requests(text: &str) -> Result<usize, String> {
