@@ -6,11 +6,19 @@ use crate::sim::Invariant;
 use crate::simulate;
 
 /// How many seeds are tried at the most.
-const SEEDS: u64 = 6000;
+const SEEDS: u64 = 400;
+
+/// How many for the condition of a row's write. It is a second line of defence: claims keep two from writing one id's rows at
+/// once, and only where the state table failed one of them does the condition decide.
+const SEEDS_BEHIND_CLAIMS: u64 = 6000;
 
 /// Finds what a broken safeguard leads to: the first seed that it fails for, and by which invariant.
 fn find(sabotage: Sabotage, faults: &[Fault]) -> (u64, Invariant) {
-    let found = (0..SEEDS).find_map(|seed| {
+    let seeds = match sabotage {
+        Sabotage::WriteWithoutCondition => SEEDS_BEHIND_CLAIMS,
+        _ => SEEDS,
+    };
+    let found = (0..seeds).find_map(|seed| {
         let mut plan = Plan::of(seed);
         plan.faults.extend(faults);
         plan.sabotage = Some(sabotage);
@@ -20,7 +28,7 @@ fn find(sabotage: Sabotage, faults: &[Fault]) -> (u64, Invariant) {
         assert_eq!(simulate(&plan, false).violation, None, "{plan:?}");
         Some((seed, violation.invariant))
     });
-    let (seed, invariant) = found.unwrap_or_else(|| panic!("{sabotage:?} is not found in {SEEDS} seeds"));
+    let (seed, invariant) = found.unwrap_or_else(|| panic!("{sabotage:?} is not found in {seeds} seeds"));
     println!("{sabotage:?} is found by {invariant:?} with seed {seed}");
     (seed, invariant)
 }

@@ -323,19 +323,15 @@ impl Ledger {
         (has_paced || has_seen_outage && was_silent) && !is_closed && calendar.close_until(now + SETTLING)
     }
 
-    /// Notes that the ledger was reached, and how it stands.
-    fn found(&self, entry: Option<Entry>, calendar: Calendar) {
+    /// Notes that the ledger was reached `at` that time, and how it stands.
+    fn found(&self, entry: Option<Entry>, calendar: Calendar, at: Instant) {
         let mut mind = self.mind();
         if let Some(outage) = mind.outage.take() {
             let outage_seconds = outage.since.elapsed().as_secs_f64();
             info!(outage_seconds, "the quota ledger is reached again");
         }
         mind.paced_at = None;
-        mind.seen = Some(Seen {
-            entry,
-            calendar,
-            at: Instant::now(),
-        });
+        mind.seen = Some(Seen { entry, calendar, at });
     }
 
     /// Has places promised in the calendar. [`Turned::Go`] means that some were.
@@ -427,6 +423,8 @@ impl Ledger {
 
     async fn try_to_change<R>(&self, wish: impl Fn(&mut Calendar, UtcDateTime) -> (Wish, R)) -> Result<R, StateError> {
         let fresh = self.mind().seen.take().filter(|seen| seen.at.elapsed() < FRESH);
+        // Of a calendar that is only looked at again, the time stays the one at which it was read.
+        let mut at = fresh.as_ref().map_or_else(Instant::now, |seen| seen.at);
         let (mut entry, (mut calendar, mut is_new)) = match fresh {
             Some(seen) => (seen.entry, (seen.calendar, false)),
             None => {
@@ -441,7 +439,7 @@ impl Ledger {
             let makes_up = self.make_up(entry.as_ref(), &mut calendar, now);
             let (wish, result) = wish(&mut calendar, now);
             if wish == Wish::Leave && !makes_up && !is_new {
-                self.found(entry, calendar);
+                self.found(entry, calendar, at);
                 return Ok(result);
             }
             let body = Body {
@@ -452,12 +450,13 @@ impl Ledger {
             let seen = entry.as_ref().map(|entry| entry.version);
             match self.table.swap(CALENDAR, seen, &next).await? {
                 Swapped::Done => {
-                    self.found(Some(next), calendar);
+                    self.found(Some(next), calendar, Instant::now());
                     return Ok(result);
                 }
                 Swapped::Conflict(current) => {
                     (calendar, is_new) = self.read(current.as_ref());
                     entry = current;
+                    at = Instant::now();
                     sleep(self.jitter.up_to(CONFLICT_WAIT * conflicts)).await;
                 }
             }
@@ -766,5 +765,26 @@ mod tests {
         let quota = process(&state, capped, time::Duration::ZERO, 1);
         let at = places(&quota, 3).await;
         assert!(at[2] - at[0] >= Duration::from_secs(18), "{:?}", at[2] - at[0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_calendar_that_is_only_looked_at_again_and_again_does_not_stay_fresh() {
+        let state = Arc::new(MemoryState::default());
+        let asking = process(&state, settings(5), time::Duration::ZERO, 1);
+        let told = process(&state, settings(5), time::Duration::ZERO, 2);
+        places(&asking, 5).await;
+        // given somebody who asks more often than a calendar is fresh, and finds no place
+        assert!(matches!(
+            place(&asking, Class::Live, Duration::ZERO).await,
+            Err(NoPlace::Taken(_))
+        ));
+        told.close_for(Duration::from_secs(300)).await;
+        let mut answers = Vec::new();
+        for _ in 0..5 {
+            sleep(Duration::from_millis(200)).await;
+            answers.push(place(&asking, Class::Live, Duration::ZERO).await);
+        }
+        // then he learns of what others have written
+        assert!(matches!(answers[4], Err(NoPlace::Closed(_))), "{answers:?}");
     }
 }
