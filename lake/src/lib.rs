@@ -1,0 +1,1 @@
+//! The lake: what the tables' streams say, kept as Parquet files that answer SQL.
