@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use shared::account::{Accounts, Kind};
 use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
 use shared::entity::Entity;
@@ -53,11 +54,13 @@ pub struct BranchCollector {
     pub employee_queue: Arc<dyn Outbox>,
     /// What is remembered of each branch's name.
     pub checkpoints: Checkpoints,
+    /// Where the runs keep account of their pieces.
+    pub accounts: Accounts,
 }
 
 /// Which branches are collected.
-#[derive(Default)]
 struct Order {
+    kind: Kind,
     /// By name; none means all of them.
     names: Vec<String>,
     /// The run they are collected for; without one they are collected whatever was done before.
@@ -66,9 +69,23 @@ struct Order {
     class: Class,
 }
 
+impl Order {
+    /// What the schedule asks for.
+    fn scheduled(run_id: Option<RunId>) -> Self {
+        Self {
+            kind: Kind::Schedule,
+            names: Vec::new(),
+            run_id,
+            thoroughness: Thoroughness::Usual,
+            class: Class::Live,
+        }
+    }
+}
+
 impl From<BranchCall> for Order {
     fn from(call: BranchCall) -> Self {
         Self {
+            kind: Kind::Call,
             names: call.branches,
             run_id: call.run_id,
             thoroughness: Thoroughness::of(call.force, call.verify),
@@ -81,6 +98,7 @@ impl BranchCollector {
     /// Collects branches. Where one fails the others go on.
     async fn collect(&self, order: Order, invocation: &Invocation) -> Result<(), InvocationError> {
         let Order {
+            kind,
             mut names,
             run_id,
             thoroughness,
@@ -93,6 +111,9 @@ impl BranchCollector {
         let mut seen = HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
         let all = names.len();
+        self.accounts
+            .begin(invocation.run_id, kind, &names, &invocation.tally)
+            .await;
         let sent = Mutex::new(HashSet::new());
         let work: Vec<_> = names
             .into_iter()
@@ -129,13 +150,19 @@ impl BranchCollector {
     ) -> Result<(), String> {
         let span = error_span!("branch", branch_name = name);
         async {
-            let work = self.visit_branch(&task, sent, invocation);
+            let counted = invocation.counted_apart();
+            let work = self.visit_branch(&task, sent, &counted);
             let result = invocation
                 .within_time(work)
                 .await
-                .unwrap_or_else(|out_of_time| Err(out_of_time.into()));
+                .unwrap_or_else(|out_of_time| Err(out_of_time.into()))
+                .map_err(|failure| failure.to_string());
+            let failure = result.as_ref().err().map(String::as_str);
+            self.accounts
+                .settle_name(invocation.run_id, &name, failure, &counted.tally, invocation)
+                .await;
             result.map_err(|failure| {
-                error!(reason = %failure, "branch failed");
+                error!(reason = failure, "branch failed");
                 format!("{name}: {failure}")
             })
         }
@@ -214,6 +241,9 @@ impl BranchCollector {
             .send(new.iter().map(message).collect(), Duration::ZERO)
             .await?;
         invocation.tally.count(|counts| counts.enqueued += new.len() as u64);
+        self.accounts
+            .expect_branches(invocation.run_id, &effects.sent_on, &invocation.tally)
+            .await;
         Ok(effects)
     }
 
@@ -246,10 +276,7 @@ impl BranchCollector {
     /// Does what one record of the dead-letter queue asks for: its body is an event.
     async fn redo(&self, message: &Message, invocation: &Invocation) -> Result<(), InvocationError> {
         let order = match Event::<BranchCall>::from_json(&message.body)? {
-            Event::Schedule { run_id } => Order {
-                run_id,
-                ..Order::default()
-            },
+            Event::Schedule { run_id } => Order::scheduled(run_id),
             Event::Direct(call) => call.into(),
             Event::Records(messages) => {
                 // An event of records whose invocation failed as a whole holds events, too.
@@ -264,14 +291,10 @@ impl BranchCollector {
         let redone = Invocation {
             run_id: order.run_id.unwrap_or(invocation.run_id),
             scheduled: order.run_id,
-            work_until: invocation.work_until,
-            stop: invocation.stop.clone(),
-            tally: Default::default(),
+            ..invocation.counted_apart()
         };
         let span = error_span!("event", message_id = message.id, run_id = %redone.run_id);
-        let result = self.collect(order, &redone).instrument(span).await;
-        invocation.tally.count(|counts| *counts += redone.tally.counts());
-        result
+        self.collect(order, &redone).instrument(span).await
     }
 }
 
@@ -286,11 +309,7 @@ impl Collector for BranchCollector {
     }
 
     async fn scheduled(&self, invocation: &Invocation) -> Result<(), InvocationError> {
-        let order = Order {
-            run_id: invocation.scheduled,
-            ..Order::default()
-        };
-        self.collect(order, invocation).await
+        self.collect(Order::scheduled(invocation.scheduled), invocation).await
     }
 
     async fn direct(&self, call: BranchCall, invocation: &Invocation) -> Result<(), InvocationError> {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use branches::{BranchCollector, DEFAULT_BRANCHES};
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
+use shared::account::Accounts;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Handled, handle};
@@ -67,6 +68,7 @@ impl World {
             table: table.clone(),
             employee_queue: employee_queue.clone(),
             checkpoints: Checkpoints::new(state, clock.clone(), Jitter::seeded(1)),
+            accounts: Accounts::none(),
         };
         Self {
             vendor,

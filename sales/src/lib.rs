@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shared::account::{Accounts, Ending, Piece};
 use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
 use shared::entity::Entity;
@@ -43,6 +44,8 @@ pub struct SaleCollector {
     pub jitter: Jitter,
     /// What is remembered of each salesperson.
     pub checkpoints: Checkpoints,
+    /// Where the runs keep account of their pieces.
+    pub accounts: Accounts,
 }
 
 /// One salesperson's sales.
@@ -72,6 +75,7 @@ impl SaleCollector {
             queue: &*self.sale_queue,
             window: self.poll_window,
             jitter: &self.jitter,
+            accounts: &self.accounts,
         }
     }
 
@@ -249,8 +253,23 @@ impl Collector for SaleCollector {
             branch_id = call.branch_id.as_ref().map(Id::as_str),
         );
         let work = self.collect(order, invocation, invocation.work_until);
-        let work = invocation.within_time(work).instrument(span);
-        Ok(work.await.map_err(WorkError::from)??)
+        invocation
+            .within_time(work)
+            .instrument(span)
+            .await
+            .map_err(WorkError::from)??;
+        // Without a run it is a piece of work by itself.
+        if let (Some(run_id), Some(branch_id)) = (call.run_id, call.branch_id) {
+            let piece = Piece::Salesperson {
+                branch_id,
+                employee_id: call.employee_id,
+                first_load: call.first_load,
+            };
+            self.accounts
+                .settle(run_id, &piece, Ending::Done, &invocation.tally, invocation)
+                .await;
+        }
+        Ok(())
     }
 
     async fn records(&self, messages: Vec<Message>, invocation: &Invocation) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shared::account::{Accounts, Ending, Piece};
 use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
 use shared::entity::Entity;
@@ -41,6 +42,8 @@ pub struct SalespersonCollector {
     pub jitter: Jitter,
     /// What is remembered of each branch.
     pub checkpoints: Checkpoints,
+    /// Where the runs keep account of their pieces.
+    pub accounts: Accounts,
 }
 
 /// One branch's salespersons.
@@ -58,6 +61,7 @@ impl SalespersonCollector {
             queue: &*self.employee_queue,
             window: self.poll_window,
             jitter: &self.jitter,
+            accounts: &self.accounts,
         }
     }
 
@@ -77,8 +81,8 @@ impl SalespersonCollector {
         quota_until: Instant,
     ) -> Result<Effects, WorkError> {
         let fetched = self.vendor.fetch(&visit.question(), invocation, quota_until).await?;
-        match visit.find(fetched) {
-            Finding::New(answer) => self.write_salespersons(&answer, order, invocation).await,
+        let effects = match visit.find(fetched) {
+            Finding::New(answer) => self.write_salespersons(&answer, order, invocation).await?,
             Finding::Known { answer, mut effects } => {
                 if let Some(answer) = answer {
                     // There may be more of them than are remembered.
@@ -89,9 +93,13 @@ impl SalespersonCollector {
                 let messages = effects.sent_on.iter().map(|id| order.message(id, false)).collect();
                 self.send(messages, invocation).await?;
                 invocation.tally.count(|counts| counts.unchanged += effects.records);
-                Ok(effects)
+                effects
             }
-        }
+        };
+        self.accounts
+            .expect_salespersons(order.run_id, order.branch_id, &effects.sent_on, &invocation.tally)
+            .await;
+        Ok(effects)
     }
 
     /// The salespersons of an answer, and what has no usable id.
@@ -152,7 +160,13 @@ impl SalespersonCollector {
             parent: Some(branch_id.clone()),
         };
         let rows = self.table.read(slice.iter().map(key).collect()).await?;
-        let message = |sketch: &Sketch<'_>| order.message(&sketch.id, !rows.contains_key(&key(sketch)));
+        let owes_all = |sketch: &Sketch<'_>| !rows.contains_key(&key(sketch));
+        let first_loads = slice.iter().filter(|sketch| owes_all(sketch));
+        let first_loads: Vec<_> = first_loads.map(|sketch| sketch.id.clone()).collect();
+        self.accounts
+            .expect_first_loads(order.run_id, branch_id, &first_loads, &invocation.tally)
+            .await;
+        let message = |sketch: &Sketch<'_>| order.message(&sketch.id, owes_all(sketch));
         // Before the rows: a row without its message would look as if the first load had been asked for.
         self.send(slice.iter().map(message).collect(), invocation).await?;
         let mut synced = write_changes(&*self.table, records, rows, fetched_at, &invocation.tally).await?;
@@ -241,8 +255,16 @@ impl Collector for SalespersonCollector {
             },
         };
         let work = self.collect(&order, invocation, invocation.work_until);
-        let work = invocation.within_time(work).instrument(span);
-        Ok(work.await.map_err(WorkError::from)??)
+        invocation
+            .within_time(work)
+            .instrument(span)
+            .await
+            .map_err(WorkError::from)??;
+        let piece = Piece::Branch(call.branch_id);
+        self.accounts
+            .settle(invocation.run_id, &piece, Ending::Done, &invocation.tally, invocation)
+            .await;
+        Ok(())
     }
 
     async fn records(&self, messages: Vec<Message>, invocation: &Invocation) -> Vec<String> {

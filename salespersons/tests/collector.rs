@@ -7,6 +7,7 @@ use std::time::Duration;
 use salespersons::SalespersonCollector;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
+use shared::account::Accounts;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Handled, handle};
@@ -67,6 +68,7 @@ impl World {
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
             checkpoints: Checkpoints::new(state, clock.clone(), Jitter::seeded(2)),
+            accounts: Accounts::none(),
         };
         Self {
             vendor,

@@ -22,6 +22,7 @@ use crate::jitter::Jitter;
 use crate::quota::Class;
 use crate::run::{RunId, last_modified};
 use crate::state::{Entry, StateError, StateTable, Swapped};
+use crate::tally::Gap;
 use crate::vendor::{Answer, Fetched, Query, Question};
 use crate::work::WorkError;
 
@@ -284,9 +285,12 @@ impl Checkpoints {
                     (Some(entry), checkpoint)
                 }
                 Ok(Claimed::Busy(wait)) => return Err(WorkError::Busy { wait }),
-                Ok(Claimed::Done) => {
-                    debug!("done already for this run");
+                Ok(Claimed::Done { is_superseded }) => {
+                    debug!(is_superseded, "done already for this run");
                     invocation.tally.count(|counts| counts.already_done += 1);
+                    if is_superseded {
+                        invocation.tally.note_gap(Gap::Superseded);
+                    }
                     return Ok(None);
                 }
                 Err(failure) => {
@@ -316,7 +320,8 @@ impl Checkpoints {
         for _ in 0..MAX_CONFLICTS {
             let mut checkpoint = read(entry.as_ref());
             if task.is_done(&checkpoint) {
-                return Ok(Claimed::Done);
+                let is_superseded = task.run_id < checkpoint.run_id.max(checkpoint.whole_run_id);
+                return Ok(Claimed::Done { is_superseded });
             }
             let now = self.clock.now();
             if let Some(claim) = checkpoint.claim.take() {
@@ -350,7 +355,10 @@ impl Checkpoints {
 enum Claimed {
     /// The entry with the claim, and what it says.
     Ours(Box<(Entry, Checkpoint)>),
-    Done,
+    /// It is done for its run, or for a later one.
+    Done {
+        is_superseded: bool,
+    },
     Busy(Duration),
 }
 
@@ -445,7 +453,13 @@ impl Visit<'_> {
                 // A run of the future is none: the hours until then would count as done.
                 let latest = RunId::scheduled_for(now + CLOCKS_APART);
                 let run_id = self.task.run_id.unwrap_or(invocation.run_id).min(latest);
-                let done = |before: &mut Option<RunId>| *before = (*before).max(Some(run_id));
+                // Else nobody would come back to it, and its run would look complete without what it leads to.
+                let is_done = invocation.tally.gap().is_none();
+                let done = |before: &mut Option<RunId>| {
+                    if is_done {
+                        *before = (*before).max(Some(run_id));
+                    }
+                };
                 if !self.task.is_part_of_a_run {
                     done(&mut checkpoint.run_id);
                 }

@@ -39,6 +39,8 @@ pub struct CollectorSettings {
     pub state_table: Option<String>,
     /// `API_KEY_SECRET_ARN`, the secret that holds the vendor's key.
     pub api_key_secret: Option<SecretArn>,
+    /// `REPORT_TOPIC_ARN`, the topic that is told what a run came to; without one only the log is.
+    pub report_topic: Option<String>,
 }
 
 /// Missing or unusable variables, all of them at once.
@@ -200,6 +202,17 @@ impl<'a> Variables<'a> {
             1..=900,
             10,
         );
+        let report_topic = match self.optional("REPORT_TOPIC_ARN") {
+            None => Some(None),
+            Some(arn) => {
+                let is_topic = arn.starts_with("arn:") && arn.split(':').nth(2) == Some("sns");
+                self.usable(
+                    "REPORT_TOPIC_ARN",
+                    "a topic's ARN (arn:aws:sns:…)",
+                    is_topic.then_some(Some(arn)),
+                )
+            }
+        };
         // Lambda sets it; its runtime client would end in a panic over one that is no number.
         let memory_mib: Option<Option<usize>> = match self.optional("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") {
             None => Some(None),
@@ -231,6 +244,7 @@ impl<'a> Variables<'a> {
             },
             state_table: self.optional("STATE_DB"),
             api_key_secret: api_key_secret?,
+            report_topic: report_topic?,
         })
     }
 
@@ -349,6 +363,7 @@ mod tests {
             ("API_BASE_URL", "vendor.test"),
             ("API_BASE_URL", "https://vendor.test/?key=1"),
             ("API_KEY_SECRET_ARN", "vendor-key"),
+            ("REPORT_TOPIC_ARN", "reports"),
             ("LOGGING_LEVEL", "2"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "-128"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128 MB"),

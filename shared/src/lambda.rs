@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
+use crate::account::Accounts;
 use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
 use crate::collector::{Call, Collector, handle};
@@ -32,6 +33,8 @@ use crate::state::StateTable;
 use crate::state::dynamodb::DynamoState;
 use crate::table::dynamodb::DynamoTable;
 use crate::telemetry::{self, Process};
+use crate::topic::Topic;
+use crate::topic::sns::SnsTopic;
 use crate::vendor::client::VendorClient;
 use crate::vendor::http::ClientError;
 
@@ -66,6 +69,8 @@ pub struct Parts {
     pub vendor: Arc<VendorClient>,
     /// What all instances remember together.
     pub checkpoints: Checkpoints,
+    /// The runs' accounts.
+    pub accounts: Accounts,
     /// For the AWS clients.
     pub aws: SdkConfig,
     /// The machine's clock.
@@ -158,9 +163,22 @@ async fn start<C: Collector, S>(
     };
     let vendor = VendorClient::new(&settings.vendor, quota, clock.clone(), jitter.clone())?;
     let environment = settings.environment.clone();
+    let topic: Option<Arc<dyn Topic>> = match &settings.report_topic {
+        Some(arn) => Some(Arc::new(SnsTopic::new(&aws, arn.clone()))),
+        None => None,
+    };
+    let accounts = Accounts::new(
+        state.clone(),
+        topic,
+        clock.clone(),
+        jitter.clone(),
+        environment.clone(),
+        settings.quota.requests_per_minute.get(),
+    );
     let parts = Parts {
         settings,
         vendor: Arc::new(vendor),
+        accounts,
         checkpoints: Checkpoints::new(state, clock.clone(), jitter.clone()),
         aws,
         clock: clock.clone(),

@@ -4,6 +4,7 @@
 //! stored. [`vendor`], [`queue`], [`table`] and [`state`] own an outside service each: a trait that says what the collectors
 //! need of it, and the one module that knows its protocol.
 
+pub mod account;
 pub mod change;
 pub mod checkpoint;
 pub mod clock;
@@ -30,6 +31,7 @@ pub mod sync;
 pub mod table;
 pub mod tally;
 pub mod telemetry;
+pub mod topic;
 pub mod value;
 pub mod vendor;
 pub mod work;

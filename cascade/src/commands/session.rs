@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sales::lookback::Lookback;
+use shared::account::Accounts;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::config::parse_level;
@@ -18,6 +19,7 @@ use shared::quota::{Quota, QuotaSettings};
 use shared::state::StateTable;
 use shared::state::dynamodb::DynamoState;
 use shared::telemetry::{self, Process};
+use shared::topic::sns::SnsTopic;
 use shared::vendor::client::{ApiKey, VendorClient, VendorSettings};
 use time::UtcDateTime;
 use tokio_util::sync::CancellationToken;
@@ -220,7 +222,15 @@ impl Session {
         )?;
         let options = PipelineOptions {
             vendor: Arc::new(client),
-            checkpoints: Checkpoints::new(Some(state_table), clock.clone(), jitter.clone()),
+            checkpoints: Checkpoints::new(Some(state_table.clone()), clock.clone(), jitter.clone()),
+            accounts: Accounts::new(
+                Some(state_table),
+                Some(Arc::new(SnsTopic::new(&aws, places.report_topic_arn.clone()))),
+                clock.clone(),
+                jitter.clone(),
+                ENVIRONMENT.to_owned(),
+                quota.get(),
+            ),
             lookback: Lookback::hours(args.lookback),
             clock: clock.clone(),
             jitter,

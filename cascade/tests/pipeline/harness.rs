@@ -15,6 +15,7 @@ use cascade::pipeline::{Pipeline, PipelineOptions, RunOutcome, View};
 use cascade::vendor::{Faults, VendorOptions, VendorServer};
 use sales::SaleCollector;
 use sales::lookback::Lookback;
+use shared::account::Accounts;
 use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
 use shared::entity::Entity;
@@ -161,6 +162,7 @@ impl House {
         let options = PipelineOptions {
             vendor: self.client(api_key),
             checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
+            accounts: Accounts::none(),
             lookback,
             clock: self.clock.clone(),
             jitter: self.jitter(),
@@ -182,6 +184,7 @@ impl House {
         let queue = SqsQueue::new(self.sqs(), self.places.sale_queue_url.clone(), self.jitter());
         SaleCollector {
             checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
+            accounts: Accounts::none(),
             vendor,
             table: Arc::new(table),
             sale_queue: Arc::new(queue),

@@ -9,6 +9,7 @@ use branches::BranchCollector;
 use sales::SaleCollector;
 use sales::lookback::Lookback;
 use salespersons::SalespersonCollector;
+use shared::account::Accounts;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Collector, Handled, handle};
@@ -28,6 +29,7 @@ use crate::queue::{Queue, SimQueue, lose};
 use crate::sim::{Die, Invariant, lock};
 use crate::state::SimState;
 use crate::table::SimTable;
+use crate::topic::SimTopic;
 use crate::vendor::{Asked, BASE_URL, SimTransport, TIME_OUT};
 use crate::world::{World, branch_names, run_at};
 
@@ -179,6 +181,18 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
         clock.clone(),
         jitter.clone(),
     ));
+    let topic = SimTopic {
+        world: world.clone(),
+        process: process.clone(),
+    };
+    let accounts = Accounts::new(
+        Some(state.clone()),
+        Some(Arc::new(topic)),
+        clock.clone(),
+        jitter.clone(),
+        "simulation".to_owned(),
+        plan.quota,
+    );
     let checkpoints = Checkpoints::new(Some(state), clock.clone(), jitter.clone());
     let queue = |which| {
         Arc::new(SimQueue {
@@ -199,6 +213,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             table: table(Entity::Branch),
             employee_queue: queue(employee_queue),
             checkpoints,
+            accounts,
         }),
         Kind::Salespersons => Function::Salespersons(SalespersonCollector {
             vendor,
@@ -208,6 +223,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             poll_window: POLL_WINDOW,
             jitter,
             checkpoints,
+            accounts,
         }),
         Kind::Sales => Function::Sales(SaleCollector {
             vendor,
@@ -217,6 +233,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             poll_window: POLL_WINDOW,
             jitter,
             checkpoints,
+            accounts,
         }),
     };
     Live {
@@ -457,6 +474,7 @@ impl Fleet {
         self.begin_run(run_at(last), sim.plan.verify, Duration::ZERO);
         self.poll_until(last + Duration::from_secs(120)).await;
         self.world.check_model();
+        self.world.check_reports(run_at(last));
     }
 }
 

@@ -22,6 +22,7 @@ mod seeds;
 mod sim;
 mod state;
 mod table;
+mod topic;
 mod vendor;
 mod world;
 

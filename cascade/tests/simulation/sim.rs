@@ -34,6 +34,8 @@ pub(crate) enum Invariant {
     Pace,
     /// Queues become empty.
     Progress,
+    /// A run is reported complete only when it is, and then once.
+    Account,
 }
 
 /// An invariant that did not hold.

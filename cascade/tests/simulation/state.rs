@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use shared::quota::ledger::CALENDAR;
 use shared::run::RunId;
-use shared::state::{Entry, StateError, StateTable, Swapped};
+use shared::state::{Addition, Entry, StateError, StateTable, Swapped};
 
 use crate::plan::{Fault, Sabotage};
 use crate::process::Process;
@@ -140,6 +140,32 @@ impl StateTable for SimState {
         })
         .await;
         swapped.ok_or_else(|| self.fails(id, "be written"))
+    }
+
+    async fn add(&self, id: &str, addition: &Addition) -> Result<Entry, StateError> {
+        let (world, process) = (self.world.clone(), self.process.clone());
+        let (is_out, name, addition) = (self.is_out(), id.to_owned(), addition.clone());
+        let added = on_the_wire(async move {
+            let sim = &world.sim;
+            let fault = sim
+                .strikes(Fault::StateErrors, 30)
+                .then(|| sim.throw(Die::Fault(Fault::StateErrors), |rng| rng.bool()));
+            sim.latency(20).await;
+            if is_out || fault == Some(false) {
+                return None;
+            }
+            let entry = {
+                let mut state = lock(&world.state);
+                let entry = addition.to(state.entries.get(&name));
+                state.entries.insert(name.clone(), entry.clone());
+                entry
+            };
+            sim.note(|| format!("{} adds to {name}: {:?}", process.name, addition.sets));
+            sim.latency(20).await;
+            fault.is_none().then_some(entry)
+        })
+        .await;
+        added.ok_or_else(|| self.fails(id, "be added to"))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::queue::Queue;
 use crate::sim::{BEGINNING, Invariant, Sim, lock};
 use crate::state::State;
 use crate::table::Rows;
+use crate::topic::Sent;
 use crate::vendor::{Asked, Given, Record, RowKey, Vendor};
 
 /// By how much an answer's time, and a run's, may differ for the clocks' sake.
@@ -30,6 +31,7 @@ pub(crate) struct World {
     pub(crate) sale_queue: Mutex<Queue>,
     pub(crate) rows: Mutex<Rows>,
     pub(crate) state: Mutex<State>,
+    pub(crate) reports: Mutex<Vec<Sent>>,
 }
 
 /// The time of a run.
@@ -60,6 +62,7 @@ impl World {
             sale_queue: Mutex::new(Queue::new("sale")),
             rows: Mutex::default(),
             state: Mutex::new(State::new(&sim)),
+            reports: Mutex::default(),
             sim,
         })
     }
@@ -137,7 +140,7 @@ impl World {
     }
 
     /// Whether there is an answer to what was asked for a run, of which all effects are durable.
-    fn effects(&self, work: &Work) -> Result<(), String> {
+    pub(crate) fn effects(&self, work: &Work) -> Result<(), String> {
         let vendor = lock(&self.vendor);
         let answers = vendor.given.get(&work.asked).map_or(&[][..], Vec::as_slice);
         let since = time_of(work.run) - TOLERANCE;

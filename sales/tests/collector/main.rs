@@ -8,6 +8,7 @@ use sales::SaleCollector;
 use sales::lookback::Lookback;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
+use shared::account::Accounts;
 use shared::change::Row;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
@@ -69,6 +70,7 @@ impl World {
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
             checkpoints: Checkpoints::new(state, clock.clone(), Jitter::seeded(2)),
+            accounts: Accounts::none(),
         };
         Self {
             vendor,
