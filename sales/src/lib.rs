@@ -231,6 +231,7 @@ impl Collector for SaleCollector {
     }
 
     async fn scheduled(&self, invocation: &Invocation) -> Result<(), InvocationError> {
+        self.accounts.note_staleness(&invocation.tally).await;
         Ok(self.desk().poll(invocation).await?)
     }
 

@@ -288,6 +288,7 @@ impl<C: Collector + 'static> Function<C> {
             &context.request_id,
             handled.run_id,
             &handled.counts,
+            handled.staleness,
             self.clock.now(),
         );
         // Nobody may be listening; that is no reason to fail what was done.

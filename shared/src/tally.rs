@@ -1,6 +1,7 @@
 //! What one invocation did, counted as it happens.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Tally {
     counts: Mutex<Counts>,
     gap: Mutex<Option<Gap>>,
+    staleness: Mutex<Option<Duration>>,
     /// Counts all that is counted here, too.
     whole: Option<Arc<Self>>,
 }
@@ -26,6 +28,16 @@ impl Tally {
     /// The run's account lacks what this work leads to.
     pub fn note_gap(&self, gap: Gap) {
         *self.gap.lock().unwrap_or_else(PoisonError::into_inner) = Some(gap);
+    }
+
+    /// The data is so old, where it is least fresh.
+    pub fn note_staleness(&self, staleness: Duration) {
+        *self.staleness.lock().unwrap_or_else(PoisonError::into_inner) = Some(staleness);
+    }
+
+    /// How old the data is where it is least fresh, if the invocation has looked.
+    pub fn staleness(&self) -> Option<Duration> {
+        *self.staleness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the run's account lacks what this work leads to, if it does.

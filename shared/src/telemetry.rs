@@ -78,6 +78,7 @@ pub fn embedded_metrics(
     request_id: &str,
     run_id: Option<RunId>,
     counts: &Counts,
+    staleness: Option<Duration>,
     now: UtcDateTime,
 ) -> Value {
     let metrics = [
@@ -101,6 +102,9 @@ pub fn embedded_metrics(
     let definition = |name: &str, unit: &str| json!({"Name": name, "Unit": unit});
     let mut definitions: Vec<_> = metrics.iter().map(|(name, _)| definition(name, "Count")).collect();
     definitions.push(definition("QuotaWait", "Seconds"));
+    if staleness.is_some() {
+        definitions.push(definition("FreshnessSeconds", "Seconds"));
+    }
     let mut line = json!({
         "_aws": {
             "Timestamp": i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default(),
@@ -116,6 +120,9 @@ pub fn embedded_metrics(
         "run_id": run_id,
         "QuotaWait": Duration::from_millis(counts.quota_wait_ms).as_secs_f64(),
     });
+    if let Some(staleness) = staleness {
+        line["FreshnessSeconds"] = staleness.as_secs().into();
+    }
     for (name, count) in metrics {
         line[name] = count.into();
     }
@@ -186,7 +193,8 @@ mod tests {
             ..Counts::default()
         };
         let run_id = RunId::parse("2026-11-21T01:00:00Z").ok();
-        let line = embedded_metrics("f", "dev", "r-1", run_id, &counts, utc_datetime!(2026-11-21 01:00:01));
+        let (now, stale) = (utc_datetime!(2026-11-21 01:00:01), Some(Duration::from_secs(3601)));
+        let line = embedded_metrics("f", "dev", "r-1", run_id, &counts, stale, now);
         assert_eq!(line["_aws"]["Timestamp"], 1_795_222_801_000_i64);
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(directive["Namespace"], "Cascade");
@@ -198,6 +206,7 @@ mod tests {
             (&line["RecordsInserted"], &line["ApiCalls"], &line["QuotaWait"]),
             (&json!(3), &json!(5), &json!(1.5))
         );
+        assert_eq!(line["FreshnessSeconds"], 3601);
         assert_eq!((&line["function"], &line["environment"]), (&json!("f"), &json!("dev")));
     }
 }

@@ -474,6 +474,7 @@ mod tests {
                 queue: &queue,
                 window: Duration::from_secs(50),
                 jitter: &jitter,
+                accounts: &Accounts::none(),
             };
 
             let come_again = desk.records(received, &invocation).await;

@@ -24,8 +24,11 @@ use shared::lambda::install_tls;
 use shared::queue::sqs::SqsQueue;
 use shared::quota::{Quota, QuotaSettings};
 use shared::run::RunId;
+use shared::state::StateTable;
+use shared::state::dynamodb::DynamoState;
 use shared::table::dynamodb::DynamoTable;
 use shared::telemetry::{self, Process};
+use shared::topic::sns::SnsTopic;
 use shared::vendor::client::{ApiKey, VendorClient, VendorSettings};
 use time::UtcDateTime;
 use time::macros::utc_datetime;
@@ -159,10 +162,33 @@ impl House {
     }
 
     pub(crate) fn pipeline_with_key(&self, lookback: Lookback, api_key: Option<&str>) -> Pipeline {
+        let checkpoints = Checkpoints::new(None, self.clock.clone(), self.jitter());
+        self.pipeline_of(lookback, api_key, checkpoints, Accounts::none())
+    }
+
+    /// A pipeline that remembers what is done, and keeps account of its runs.
+    pub(crate) fn pipeline_with_state(&self, lookback: Lookback) -> Pipeline {
+        let aws = self.cloud.sdk_config();
+        let state: Arc<dyn StateTable> = Arc::new(DynamoState::new(&aws, self.places.state_table.clone()));
+        let topic = Arc::new(SnsTopic::new(&aws, self.places.report_topic_arn.clone()));
+        let (clock, jitter) = (self.clock.clone(), Jitter::random());
+        let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
+        let quota = self.setup.quota;
+        let accounts = Accounts::new(Some(state), Some(topic), clock, jitter, "test".to_owned(), quota);
+        self.pipeline_of(lookback, self.setup.api_key, checkpoints, accounts)
+    }
+
+    fn pipeline_of(
+        &self,
+        lookback: Lookback,
+        api_key: Option<&str>,
+        checkpoints: Checkpoints,
+        accounts: Accounts,
+    ) -> Pipeline {
         let options = PipelineOptions {
             vendor: self.client(api_key),
-            checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
-            accounts: Accounts::none(),
+            checkpoints,
+            accounts,
             lookback,
             clock: self.clock.clone(),
             jitter: self.jitter(),

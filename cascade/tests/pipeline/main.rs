@@ -1,5 +1,6 @@
 //! The whole pipeline: embedded cloud, simulated vendor, and the three collectors with the real AWS SDKs between them.
 
+mod accounts;
 mod command;
 mod crashes;
 mod deliveries;

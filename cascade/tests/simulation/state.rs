@@ -1,6 +1,6 @@
 //! The state table: linearizable, with calls that take time, fail, or whose answers get lost, and outages for all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(crate) struct State {
     /// Whose claims are whose.
     claims: BTreeMap<String, String>,
     outages: Vec<(Duration, Duration)>,
+    /// The accounts that could not be told of a first load.
+    lost_first_loads: BTreeSet<String>,
 }
 
 impl State {
@@ -52,7 +54,13 @@ impl State {
             done: BTreeMap::new(),
             claims: BTreeMap::new(),
             outages,
+            lost_first_loads: BTreeSet::new(),
         }
+    }
+
+    /// Whether a run's account of a branch could not be told of a first load.
+    pub(crate) fn lost_first_loads(&self, run: RunId, branch: &str) -> bool {
+        self.lost_first_loads.contains(&format!("run/{run}/{branch}"))
     }
 
     /// Whether requests of the last minute may have been made by processes that each kept a pace, as none could reach the
@@ -145,6 +153,7 @@ impl StateTable for SimState {
     async fn add(&self, id: &str, addition: &Addition) -> Result<Entry, StateError> {
         let (world, process) = (self.world.clone(), self.process.clone());
         let (is_out, name, addition) = (self.is_out(), id.to_owned(), addition.clone());
+        let names_first_loads = addition.sets.contains_key("first_loads_expected");
         let added = on_the_wire(async move {
             let sim = &world.sim;
             let fault = sim
@@ -165,6 +174,9 @@ impl StateTable for SimState {
             fault.is_none().then_some(entry)
         })
         .await;
+        if added.is_none() && names_first_loads {
+            lock(&self.world.state).lost_first_loads.insert(id.to_owned());
+        }
         added.ok_or_else(|| self.fails(id, "be added to"))
     }
 }

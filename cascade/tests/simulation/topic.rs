@@ -70,6 +70,9 @@ impl World {
                 .map(|body| Work::of(body))
                 .filter(|work| work.run == sent.run)
             {
+                if work.first_load && lock(&self.state).lost_first_loads(work.run, &work.branch) {
+                    continue;
+                }
                 if let Err(missing) = self.effects(&work) {
                     self.sim.violate(Invariant::Account, || {
                         format!("{} is reported complete ({body}), but {missing}", sent.run)

@@ -348,3 +348,133 @@ fn how_far(expected: &BTreeSet<String>, finished: &BTreeSet<String>, ended: &BTr
         State::Open
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn entry(body: Value) -> Entry {
+        Entry::after(None, &body, None).unwrap()
+    }
+
+    #[test]
+    fn a_branch_is_complete_when_it_is_listed_and_all_that_is_expected_is_finished() {
+        for (body, state) in [
+            (json!({}), State::Open),
+            (json!({"salespersons_expected": ["1"]}), State::Open),
+            (json!({"listed_at": "t"}), State::Complete),
+            (
+                json!({"listed_at": "t", "salespersons_expected": ["1", "2"], "salespersons_finished": ["1"]}),
+                State::Open,
+            ),
+            (
+                json!({"listed_at": "t", "salespersons_expected": ["1"], "salespersons_finished": ["1", "9"]}),
+                State::Complete,
+            ),
+            (
+                json!({"listed_at": "t", "salespersons_expected": ["1", "2"], "salespersons_finished": ["1"],
+                    "salespersons_dead": ["2"]}),
+                State::Incomplete,
+            ),
+            // What was a dead letter and is done now is done.
+            (
+                json!({"listed_at": "t", "salespersons_expected": ["2"], "salespersons_finished": ["2"],
+                    "salespersons_dead": ["2"]}),
+                State::Complete,
+            ),
+            // A look at what is recent is no first load.
+            (
+                json!({"listed_at": "t", "salespersons_expected": ["1"], "salespersons_finished": ["1"],
+                    "first_loads_expected": ["1"]}),
+                State::Open,
+            ),
+            (json!({"dead_at": "t"}), State::Incomplete),
+            (json!({"superseded_at": "t"}), State::Incomplete),
+            (json!({"superseded_at": "t", "listed_at": "t"}), State::Complete),
+        ] {
+            assert_eq!(
+                BranchAccount::read(&entry(body.clone())).unwrap().state(),
+                state,
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_run_is_complete_when_every_name_is_done_and_every_branch_is_complete() {
+        for (body, state) in [
+            (json!({"names_expected": ["Akron"]}), State::Open),
+            (
+                json!({"names_expected": ["Akron"], "names_finished": ["Akron"]}),
+                State::Complete,
+            ),
+            (
+                json!({"names_expected": ["Akron"], "names_superseded": ["Akron"]}),
+                State::Incomplete,
+            ),
+            (
+                json!({"names_expected": ["Akron"], "names_finished": ["Akron"], "branches_expected": ["1"]}),
+                State::Open,
+            ),
+            (
+                json!({"names_expected": ["Akron"], "names_finished": ["Akron"], "branches_expected": ["1", "2"],
+                    "branches_finished": ["1"], "branches_ended": ["2"]}),
+                State::Incomplete,
+            ),
+            (
+                json!({"names_expected": ["Akron"], "branches_expected": ["1"], "branches_ended": ["1"]}),
+                State::Open,
+            ),
+        ] {
+            assert_eq!(RunAccount::read(&entry(body.clone())).unwrap().state(), state, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_added_is_read_back_by_kind() {
+        let counts = Counts {
+            inserted: 3,
+            skipped: 4,
+            api_calls: 5,
+            rejected: 1,
+            ..Counts::default()
+        };
+        let addition = crate::state::Addition {
+            numbers: numbers(Entity::Sale, counts),
+            ..Default::default()
+        };
+        let entry = addition.to(Some(&addition.to(None)));
+        let read = BranchAccount::read(&entry).unwrap().numbers;
+        assert_eq!((read.api_calls, read.rejected, read.api_throttles), (10, 2, 0));
+        assert_eq!(
+            read.rows,
+            [
+                Rows::default(),
+                Rows::default(),
+                Rows {
+                    inserted: 6,
+                    skipped: 8,
+                    ..Rows::default()
+                }
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_account_is_told() {
+        let error = RunAccount::read(&entry(json!({"branches_expected": "all"}))).unwrap_err();
+        assert_eq!(
+            crate::error_chain(&error),
+            "the state could not be understood: the account's branches_expected is \"all\", expected a set of texts"
+        );
+    }
+
+    #[test]
+    fn an_id_that_is_too_long_for_a_key_has_a_short_one() {
+        let run_id = RunId::parse("2026-11-21T01:00:00Z").unwrap();
+        let id = |length| branch_entry_id(run_id, &Id::new("x".repeat(length)).unwrap());
+        assert_eq!(id(2), "run/2026-11-21T01:00:00Z/xx");
+        assert!(id(5000).len() < 200 && id(5000) != id(5001));
+    }
+}

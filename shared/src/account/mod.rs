@@ -402,16 +402,17 @@ impl Accounts {
         ))
     }
 
-    /// How old the data of the branch is that is least fresh: how long ago the last run was due that it is complete for.
-    /// `None` where that is not known.
-    pub async fn staleness(&self, tally: &Tally) -> Option<Duration> {
-        let table = self.table.as_ref()?;
+    /// Notes how old the data of the branch is that is least fresh: how long ago the last run was due that it is complete
+    /// for. Where that is not known nothing is noted, which is an alarm, too.
+    pub async fn note_staleness(&self, tally: &Tally) {
+        let Some(table) = &self.table else { return };
         match freshness::oldest(&**table).await {
-            Ok(run_id) => run_id.map(|run_id| (self.clock.now() - run_id.time()).try_into().unwrap_or_default()),
-            Err(failure) => {
-                self.note(Err(failure), tally);
-                None
+            Ok(Some(run_id)) => {
+                // A run of the future is as fresh as can be.
+                tally.note_staleness((self.clock.now() - run_id.time()).try_into().unwrap_or_default());
             }
+            Ok(None) => {}
+            Err(failure) => self.note(Err(failure), tally),
         }
     }
 
@@ -489,3 +490,6 @@ async fn rewrite<T: Default + Serialize + serde::de::DeserializeOwned>(
         source: format!("{id} was written by others {MAX_CONFLICTS} times in between").into(),
     })
 }
+
+#[cfg(test)]
+mod tests;

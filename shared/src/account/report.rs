@@ -330,3 +330,125 @@ fn why(reasons: &BTreeSet<String>, id: &str) -> Option<String> {
 fn moment(text: &str) -> Option<UtcDateTime> {
     time::OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_utc()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Entry;
+
+    fn account(body: Value) -> Entry {
+        Entry::after(None, &body, None).unwrap()
+    }
+
+    fn report(run: Value, branches: &[(&str, Value)]) -> Report {
+        let run_id = RunId::parse("2026-11-21T01:00:00Z").unwrap();
+        let run = RunAccount::read(&account(run)).unwrap();
+        let branches = branches.iter().map(|(id, body)| {
+            let account = BranchAccount::read(&account(body.clone())).unwrap();
+            (Id::new((*id).to_owned()).unwrap(), account)
+        });
+        Report::new("prod", run_id, 50, &run, &branches.collect())
+    }
+
+    fn complete() -> Report {
+        report(
+            json!({"kind": "schedule", "names_expected": ["Akron"], "names_finished": ["Akron"],
+                "branches_expected": ["2"], "branches_finished": ["2"], "api_calls": 1, "branches_inserted": 1,
+                "first_at": "2026-11-21T01:00:01.000Z", "last_at": "2026-11-21T01:00:02.000Z"}),
+            &[(
+                "2",
+                json!({"listed_at": "t", "salespersons_expected": ["7"], "salespersons_finished": ["7"],
+                    "api_calls": 2, "salespersons_updated": 1, "sales_inserted": 40, "sales_skipped": 2,
+                    "first_at": "2026-11-21T01:00:02.000Z", "last_at": "2026-11-21T01:02:01.000Z"}),
+            )],
+        )
+    }
+
+    #[test]
+    fn a_complete_run_is_told_with_what_was_done() {
+        let notice = complete().notice();
+        assert_eq!(notice.subject, "Cascade prod: run 2026-11-21T01:00:00Z complete");
+        assert_eq!(
+            notice.text,
+            "Run 2026-11-21T01:00:00Z of prod is complete.
+
+Branches      1 of 1 complete
+Salespersons  1 of 1 collected
+Requests      3 (0 answered 429), 3 % of the quota of 50 a minute
+Time          120 s
+Rejected      0
+Dead letters  0
+
+Rows           inserted   updated unchanged   skipped
+branches              1         0         0         0
+salespersons          0         1         0         0
+sales                40         0         0         2
+
+What to do: Nothing.
+"
+        );
+        let body = notice.body;
+        assert_eq!((&body["state"], &body["seconds"]), (&json!("complete"), &json!(120.0)));
+        assert_eq!(body["rows"]["sales"]["inserted"], 40);
+        assert_eq!((&body["requests"], &body["missing"]), (&json!(3), &json!(0)));
+    }
+
+    #[test]
+    fn an_incomplete_run_says_what_is_missing_and_why() {
+        let report = report(
+            json!({"kind": "schedule", "names_expected": ["Akron", "Utica", "Albany"], "names_finished": ["Akron"],
+                "names_superseded": ["Albany"], "branches_expected": ["2", "3"],
+                "reasons": ["Utica: the vendor answers 503"]}),
+            &[
+                (
+                    "2",
+                    json!({"listed_at": "t", "salespersons_expected": ["7", "8"], "salespersons_finished": ["8"],
+                        "salespersons_dead": ["7"], "dead_lettered": 1, "reasons": ["7: the vendor answers 404"]}),
+                ),
+                ("3", json!({})),
+            ],
+        );
+        let missing: Vec<_> = report.missing.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            missing,
+            [
+                "branch Albany: a later run has taken it over",
+                "branch Utica: the vendor answers 503",
+                "salesperson 7 of branch 2: the vendor answers 404",
+                "branch 3: no word of it yet",
+            ]
+        );
+        assert_eq!((report.branches, report.salespersons), ((0, 4), (1, 2)));
+        let notice = report.notice();
+        assert!(notice.subject.ends_with("incomplete"), "{}", notice.subject);
+        assert!(notice.text.contains("Missing (4):\n- branch Albany"), "{}", notice.text);
+        assert!(
+            notice.text.contains("cascade dlq redrive --aws --environment prod"),
+            "{}",
+            notice.text
+        );
+        assert_eq!(notice.body["missing_first"][2]["employee_id"], "7");
+        assert_eq!(notice.body["missing_first"][2]["why"], "the vendor answers 404");
+    }
+
+    #[test]
+    fn a_report_names_only_so_many_of_the_missing_and_counts_all() {
+        let ids: Vec<_> = (1000..1200).map(|id| id.to_string()).collect();
+        let report = report(
+            json!({}),
+            &[("2", json!({"listed_at": "t", "salespersons_expected": ids}))],
+        );
+        let notice = report.notice();
+        assert_eq!(notice.body["missing"], 200);
+        assert_eq!(notice.body["missing_first"].as_array().unwrap().len(), MOST_NAMED);
+        assert!(notice.text.contains("- and 150 more\n"), "{}", notice.text);
+    }
+
+    #[test]
+    fn a_subject_is_as_sns_takes_it() {
+        let mut report = complete();
+        report.environment = "ü\n".repeat(80);
+        let subject = report.notice().subject;
+        assert!(subject.len() <= LONGEST_SUBJECT && subject.chars().all(|char| matches!(char, ' '..='~')));
+    }
+}
