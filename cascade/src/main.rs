@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use cascade::commands::backfill::BackfillArgs;
 use cascade::commands::bench::BenchArgs;
 use cascade::commands::dlq::DlqArgs;
 use cascade::commands::doctor::DoctorArgs;
@@ -10,7 +11,7 @@ use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
 use cascade::commands::verify::VerifyArgs;
-use cascade::commands::{CommandError, bench, dlq, doctor, run, status, up, vendor, verify};
+use cascade::commands::{CommandError, backfill, bench, dlq, doctor, run, status, up, vendor, verify};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -35,6 +36,7 @@ enum Command {
     Dlq(DlqArgs),
     Doctor(DoctorArgs),
     Verify(VerifyArgs),
+    Backfill(BackfillArgs),
     Vendor(VendorArgs),
     Bench(BenchArgs),
 }
@@ -54,6 +56,7 @@ async fn main() -> ExitCode {
         Command::Dlq(args) => dlq::dlq(args).await,
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Verify(args) => verify::verify(args).await,
+        Command::Backfill(args) => backfill::backfill(args).await,
         Command::Vendor(args) => vendor::vendor(args).await.map(|()| true),
         Command::Bench(args) => bench::bench(args).await,
     };

@@ -32,6 +32,11 @@ pub(super) struct PlaceArgs {
 }
 
 impl PlaceArgs {
+    /// A data directory, or with `aws` an environment there.
+    pub(super) fn new(data: PathBuf, aws: bool, environment: Option<String>) -> Self {
+        Self { data, aws, environment }
+    }
+
     /// The environment's name: the one that was given, or the one that everything has here.
     pub(super) fn environment(&self) -> &str {
         self.environment.as_deref().unwrap_or(ENVIRONMENT)

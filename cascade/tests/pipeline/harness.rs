@@ -178,6 +178,16 @@ impl House {
         self.pipeline_of(lookback, self.setup.api_key, checkpoints, accounts)
     }
 
+    /// The accounts as another process than the collectors' keeps them.
+    pub(crate) fn accounts(&self) -> Accounts {
+        let state = Arc::new(DynamoState::new(
+            &self.cloud.sdk_config(),
+            self.places.state_table.clone(),
+        ));
+        let (clock, quota) = (self.clock.clone(), self.setup.quota);
+        Accounts::new(Some(state), None, clock, Jitter::random(), "test".to_owned(), quota)
+    }
+
     fn pipeline_of(
         &self,
         lookback: Lookback,

@@ -1,6 +1,7 @@
 //! The whole pipeline: embedded cloud, simulated vendor, and the three collectors with the real AWS SDKs between them.
 
 mod accounts;
+mod backfill;
 mod command;
 mod crashes;
 mod deliveries;

@@ -375,6 +375,20 @@ impl Accounts {
         }
     }
 
+    /// What a run has come to so far.
+    ///
+    /// # Errors
+    /// If its account cannot be read.
+    pub async fn report_of(&self, run_id: RunId) -> Result<Report, StateError> {
+        match &self.table {
+            Some(table) => self.gather(&**table, run_id).await,
+            None => Err(StateError {
+                action: "be read",
+                source: "there is no state table".into(),
+            }),
+        }
+    }
+
     async fn gather(&self, table: &dyn StateTable, run_id: RunId) -> Result<Report, StateError> {
         let run = match table.read(&run_entry_id(run_id)).await? {
             Some(entry) => RunAccount::read(&entry)?,

@@ -46,6 +46,8 @@ pub struct Report {
     pub run_id: RunId,
     /// What began it.
     pub kind: Option<Kind>,
+    /// How far it is.
+    pub extent: State,
     /// Its first and last moments.
     pub moments: Option<(UtcDateTime, UtcDateTime)>,
     /// Its branches' ids.
@@ -128,6 +130,7 @@ impl Report {
             environment: environment.to_owned(),
             run_id,
             kind: run.kind,
+            extent: run.state(),
             moments: first.and_then(moment).zip(last.and_then(moment)),
             branch_ids: run.branches_expected.clone(),
             branches: (complete, branches.len() + unknown.len()),
@@ -253,7 +256,8 @@ impl Report {
         })
     }
 
-    fn text(&self) -> String {
+    /// The report for people.
+    pub fn text(&self) -> String {
         let mut text = format!(
             "Run {} of {} is {}.\n\n",
             self.run_id,
