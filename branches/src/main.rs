@@ -16,6 +16,7 @@ async fn main() -> ExitCode {
             employee_queue: Arc::new(parts.queue(queue_url)),
             vendor: parts.vendor,
             checkpoints: parts.checkpoints,
+            rosters: parts.rosters,
         },
     )
     .await

@@ -15,6 +15,7 @@ use serde_json::json;
 use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
 use shared::collector::{Call, Collector, Handled, handle_in_view};
+use shared::deletions::Rosters;
 use shared::entity::Entity;
 use shared::error_chain;
 use shared::jitter::Jitter;
@@ -172,6 +173,8 @@ pub struct PipelineOptions {
     pub vendor: Arc<dyn Vendor>,
     /// What is remembered of each id.
     pub checkpoints: Checkpoints,
+    /// By which deletions are noticed.
+    pub rosters: Rosters,
     /// How far back a sale still counts as recent.
     pub lookback: Lookback,
     /// What time it is.
@@ -258,6 +261,7 @@ impl Pipeline {
                 table: table(&places.branch_table, Entity::Branch),
                 employee_queue: queue(&places.employee_queue_url),
                 checkpoints: options.checkpoints.clone(),
+                rosters: options.rosters.clone(),
             },
             salespersons: SalespersonCollector {
                 vendor: options.vendor.clone(),
@@ -267,6 +271,7 @@ impl Pipeline {
                 poll_window: POLL_WINDOW,
                 jitter: options.jitter.clone(),
                 checkpoints: options.checkpoints.clone(),
+                rosters: options.rosters.clone(),
             },
             sales: SaleCollector {
                 vendor: options.vendor.clone(),
@@ -276,6 +281,7 @@ impl Pipeline {
                 poll_window: POLL_WINDOW,
                 jitter: options.jitter.clone(),
                 checkpoints: options.checkpoints,
+                rosters: options.rosters,
             },
             sqs,
             places,

@@ -24,6 +24,7 @@ async fn main() -> ExitCode {
             poll_window,
             vendor: parts.vendor,
             checkpoints: parts.checkpoints,
+            rosters: parts.rosters,
             jitter: parts.jitter,
         },
     )

@@ -22,6 +22,7 @@ use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
 use crate::collector::{Call, Collector, handle};
 use crate::config::{API_KEY_SECRET_ARN, CollectorSettings, ConfigError, Variables};
+use crate::deletions::Rosters;
 use crate::entity::Entity;
 use crate::error_chain;
 use crate::jitter::Jitter;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub vendor: Arc<VendorClient>,
     /// What all instances remember together.
     pub checkpoints: Checkpoints,
+    /// By which deletions are noticed.
+    pub rosters: Rosters,
     /// For the AWS clients.
     pub aws: SdkConfig,
     /// The machine's clock.
@@ -159,6 +162,7 @@ async fn start<C: Collector, S>(
     let vendor = VendorClient::new(&settings.vendor, quota, clock.clone(), jitter.clone())?;
     let environment = settings.environment.clone();
     let parts = Parts {
+        rosters: Rosters::new(state.clone(), settings.deletions),
         settings,
         vendor: Arc::new(vendor),
         checkpoints: Checkpoints::new(state, clock.clone(), jitter.clone()),

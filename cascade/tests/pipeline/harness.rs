@@ -17,6 +17,7 @@ use sales::SaleCollector;
 use sales::lookback::Lookback;
 use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
+use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::lambda::install_tls;
@@ -161,6 +162,7 @@ impl House {
         let options = PipelineOptions {
             vendor: self.client(api_key),
             checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
+            rosters: Rosters::new(None, DeletionRules::default()),
             lookback,
             clock: self.clock.clone(),
             jitter: self.jitter(),
@@ -182,6 +184,7 @@ impl House {
         let queue = SqsQueue::new(self.sqs(), self.places.sale_queue_url.clone(), self.jitter());
         SaleCollector {
             checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
+            rosters: Rosters::new(None, DeletionRules::default()),
             vendor,
             table: Arc::new(table),
             sale_queue: Arc::new(queue),

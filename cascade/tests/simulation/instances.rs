@@ -12,6 +12,7 @@ use salespersons::SalespersonCollector;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Collector, Handled, handle};
+use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::quota::{Quota, QuotaSettings};
@@ -179,7 +180,8 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
         clock.clone(),
         jitter.clone(),
     ));
-    let checkpoints = Checkpoints::new(Some(state), clock.clone(), jitter.clone());
+    let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
+    let rosters = Rosters::new(Some(state), DeletionRules::of(&[]));
     let queue = |which| {
         Arc::new(SimQueue {
             world: world.clone(),
@@ -199,6 +201,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             table: table(Entity::Branch),
             employee_queue: queue(employee_queue),
             checkpoints,
+            rosters,
         }),
         Kind::Salespersons => Function::Salespersons(SalespersonCollector {
             vendor,
@@ -208,6 +211,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             poll_window: POLL_WINDOW,
             jitter,
             checkpoints,
+            rosters,
         }),
         Kind::Sales => Function::Sales(SaleCollector {
             vendor,
@@ -217,6 +221,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             poll_window: POLL_WINDOW,
             jitter,
             checkpoints,
+            rosters,
         }),
     };
     Live {
