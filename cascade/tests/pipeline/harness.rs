@@ -24,6 +24,8 @@ use shared::lambda::install_tls;
 use shared::queue::sqs::SqsQueue;
 use shared::quota::{Quota, QuotaSettings};
 use shared::run::RunId;
+use shared::state::StateTable;
+use shared::state::dynamodb::DynamoState;
 use shared::table::dynamodb::DynamoTable;
 use shared::telemetry::{self, Process};
 use shared::vendor::client::{ApiKey, VendorClient, VendorSettings};
@@ -159,10 +161,27 @@ impl House {
     }
 
     pub(crate) fn pipeline_with_key(&self, lookback: Lookback, api_key: Option<&str>) -> Pipeline {
+        self.pipeline_over(None, DeletionRules::default(), lookback, api_key)
+    }
+
+    /// A pipeline that remembers what was done, and looks for deletions.
+    pub(crate) fn pipeline_with_state(&self, rules: DeletionRules) -> Pipeline {
+        let config = self.cloud.sdk_config();
+        let state: Arc<dyn StateTable> = Arc::new(DynamoState::new(&config, self.places.state_table.clone()));
+        self.pipeline_over(Some(state), rules, Lookback::hours(24), self.setup.api_key)
+    }
+
+    fn pipeline_over(
+        &self,
+        state: Option<Arc<dyn StateTable>>,
+        rules: DeletionRules,
+        lookback: Lookback,
+        api_key: Option<&str>,
+    ) -> Pipeline {
         let options = PipelineOptions {
             vendor: self.client(api_key),
-            checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
-            rosters: Rosters::new(None, DeletionRules::default()),
+            checkpoints: Checkpoints::new(state.clone(), self.clock.clone(), self.jitter()),
+            rosters: Rosters::new(state, rules),
             lookback,
             clock: self.clock.clone(),
             jitter: self.jitter(),

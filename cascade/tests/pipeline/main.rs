@@ -2,6 +2,7 @@
 
 mod command;
 mod crashes;
+mod deletions;
 mod deliveries;
 mod failures;
 mod harness;

@@ -30,7 +30,7 @@ use crate::sim::{Die, Invariant, lock};
 use crate::state::SimState;
 use crate::table::SimTable;
 use crate::vendor::{Asked, BASE_URL, SimTransport, TIME_OUT};
-use crate::world::{World, branch_names, run_at};
+use crate::world::{MOST_DELETED_PERCENT, World, branch_names, run_at};
 
 /// How far a clock is off at the most. With the ways to the vendor, this stays within what the ledger assumes.
 const MOST_SKEW_MS: i64 = 400;
@@ -181,7 +181,9 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
         jitter.clone(),
     ));
     let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
-    let rosters = Rosters::new(Some(state), DeletionRules::of(&[]));
+    let percent = if plan.believes_all { 100 } else { MOST_DELETED_PERCENT };
+    let rules = DeletionRules::of(&Entity::ALL).with_max_percent(percent);
+    let rosters = Rosters::new(Some(state), rules);
     let queue = |which| {
         Arc::new(SimQueue {
             world: world.clone(),
