@@ -17,6 +17,7 @@ async fn main() -> ExitCode {
             vendor: parts.vendor,
             checkpoints: parts.checkpoints,
             accounts: parts.accounts,
+            rosters: parts.rosters,
         },
     )
     .await

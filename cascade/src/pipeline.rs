@@ -16,6 +16,7 @@ use shared::account::Accounts;
 use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
 use shared::collector::{Call, Collector, Handled, handle_in_view};
+use shared::deletions::Rosters;
 use shared::entity::Entity;
 use shared::error_chain;
 use shared::jitter::Jitter;
@@ -175,6 +176,8 @@ pub struct PipelineOptions {
     pub checkpoints: Checkpoints,
     /// Where the runs keep account of themselves.
     pub accounts: Accounts,
+    /// By which deletions are noticed.
+    pub rosters: Rosters,
     /// How far back a sale still counts as recent.
     pub lookback: Lookback,
     /// What time it is.
@@ -262,6 +265,7 @@ impl Pipeline {
                 employee_queue: queue(&places.employee_queue_url),
                 checkpoints: options.checkpoints.clone(),
                 accounts: options.accounts.clone(),
+                rosters: options.rosters.clone(),
             },
             salespersons: SalespersonCollector {
                 vendor: options.vendor.clone(),
@@ -272,6 +276,7 @@ impl Pipeline {
                 jitter: options.jitter.clone(),
                 checkpoints: options.checkpoints.clone(),
                 accounts: options.accounts.clone(),
+                rosters: options.rosters.clone(),
             },
             sales: SaleCollector {
                 vendor: options.vendor.clone(),
@@ -282,6 +287,7 @@ impl Pipeline {
                 jitter: options.jitter.clone(),
                 checkpoints: options.checkpoints,
                 accounts: options.accounts,
+                rosters: options.rosters,
             },
             sqs,
             places,

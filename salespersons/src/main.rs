@@ -24,6 +24,7 @@ async fn main() -> ExitCode {
             vendor: parts.vendor,
             checkpoints: parts.checkpoints,
             accounts: parts.accounts,
+            rosters: parts.rosters,
             jitter: parts.jitter,
         },
     )

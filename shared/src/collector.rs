@@ -170,6 +170,8 @@ fn log_summary(counts: &Counts, failure: Option<&InvocationError>) {
                 quota_wait_ms = counts.quota_wait_ms,
                 inserted = counts.inserted,
                 updated = counts.updated,
+                deleted = counts.deleted,
+                held_back = counts.held_back,
                 unchanged = counts.unchanged,
                 skipped = counts.skipped,
                 rejected = counts.rejected,

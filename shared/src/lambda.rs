@@ -23,6 +23,7 @@ use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
 use crate::collector::{Call, Collector, handle};
 use crate::config::{API_KEY_SECRET_ARN, CollectorSettings, ConfigError, Variables};
+use crate::deletions::Rosters;
 use crate::entity::Entity;
 use crate::error_chain;
 use crate::jitter::Jitter;
@@ -71,6 +72,8 @@ pub struct Parts {
     pub checkpoints: Checkpoints,
     /// The runs' accounts.
     pub accounts: Accounts,
+    /// By which deletions are noticed.
+    pub rosters: Rosters,
     /// For the AWS clients.
     pub aws: SdkConfig,
     /// The machine's clock.
@@ -176,6 +179,7 @@ async fn start<C: Collector, S>(
         settings.quota.requests_per_minute.get(),
     );
     let parts = Parts {
+        rosters: Rosters::new(state.clone(), settings.deletions),
         settings,
         vendor: Arc::new(vendor),
         accounts,

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod clock;
 pub mod collector;
 pub mod config;
+pub mod deletions;
 pub mod entity;
 pub mod event;
 pub mod id;

@@ -80,6 +80,10 @@ pub struct Counts {
     pub inserted: u64,
     /// Rows of which something was changed.
     pub updated: u64,
+    /// Rows marked as deleted: their records have vanished from the vendor's answer.
+    pub deleted: u64,
+    /// Records that have vanished from an answer that shrank too much to be believed: no row was marked.
+    pub held_back: u64,
     /// Records that cost no write.
     pub unchanged: u64,
     /// Sales outside the lookback.
@@ -116,6 +120,8 @@ impl std::ops::AddAssign for Counts {
         self.api_calls += other.api_calls;
         self.inserted += other.inserted;
         self.updated += other.updated;
+        self.deleted += other.deleted;
+        self.held_back += other.held_back;
         self.unchanged += other.unchanged;
         self.skipped += other.skipped;
         self.rejected += other.rejected;

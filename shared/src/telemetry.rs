@@ -84,6 +84,8 @@ pub fn embedded_metrics(
     let metrics = [
         ("RecordsInserted", counts.inserted),
         ("RecordsUpdated", counts.updated),
+        ("Deleted", counts.deleted),
+        ("HeldBack", counts.held_back),
         ("RecordsUnchanged", counts.unchanged),
         ("RecordsSkipped", counts.skipped),
         ("RecordsRejected", counts.rejected),

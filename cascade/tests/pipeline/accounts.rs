@@ -2,9 +2,9 @@
 
 use cascade::pipeline::{Stage, View};
 use cascade::vendor::{Fault, Faults};
-use sales::lookback::Lookback;
 use serde_json::Value;
 use shared::checkpoint::Thoroughness;
+use shared::deletions::DeletionRules;
 use shared::run::RunId;
 
 use crate::harness::{BRANCHES, House, Setup};
@@ -44,7 +44,7 @@ impl House {
 async fn a_run_is_reported_once_with_the_numbers_of_its_collectors() {
     let house = House::start(Setup::small(7)).await;
     house.subscribe_to_reports().await;
-    let pipeline = house.pipeline_with_state(Lookback::hours(24));
+    let pipeline = house.pipeline_with_state(DeletionRules::default());
 
     let outcome = house.run_by(&pipeline).await;
 
@@ -84,7 +84,7 @@ async fn what_the_vendor_refuses_is_named_in_the_report_with_its_reason() {
     let faults = Faults::default().with_target("/sales", &lost, Fault::Status(404), None);
     house.vendor.faults().set(faults).expect("faults");
     house.subscribe_to_reports().await;
-    let outcome = house.run_by(&house.pipeline_with_state(Lookback::hours(24))).await;
+    let outcome = house.run_by(&house.pipeline_with_state(DeletionRules::default())).await;
     assert_eq!(outcome.new_dead_letters, 1);
     let reports = house.reports().await;
     assert_eq!(reports.len(), 1, "{reports:?}");

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use cascade::backfill::scope::Scope;
 use cascade::backfill::{Backfill, BackfillError, Filled, Tables};
 use cascade::pipeline::View;
-use sales::lookback::Lookback;
+use shared::deletions::DeletionRules;
 use shared::queue::sqs::SqsQueue;
 use shared::queue::{Outbox, QueueError};
 use shared::state::dynamodb::DynamoState;
@@ -83,7 +83,7 @@ impl House {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_lost_is_there_again_and_the_run_says_so() {
     let house = House::start(Setup::small(11)).await;
-    let pipeline = house.pipeline_with_state(Lookback::hours(24));
+    let pipeline = house.pipeline_with_state(DeletionRules::default());
     house.run_by(&pipeline).await;
     let expected = house.tables().await;
     let sales: Vec<_> = expected.sales.keys().cloned().collect();
@@ -120,7 +120,7 @@ async fn what_was_lost_is_there_again_and_the_run_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_that_was_broken_off_goes_on_where_it_stopped() {
     let house = House::start(Setup::small(11)).await;
-    let pipeline = house.pipeline_with_state(Lookback::hours(24));
+    let pipeline = house.pipeline_with_state(DeletionRules::default());
     house.run_by(&pipeline).await;
     house.clock.advance(Duration::from_secs(5));
     let failing = Failing {
@@ -156,7 +156,7 @@ async fn a_backfill_that_was_broken_off_goes_on_where_it_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_there_is_nothing_nothing_is_begun() {
     let house = House::start(Setup::small(11)).await;
-    house.run_by(&house.pipeline_with_state(Lookback::hours(24))).await;
+    house.run_by(&house.pipeline_with_state(DeletionRules::default())).await;
     for scope in [
         Scope::Branch("no such branch".to_owned()),
         Scope::Employee("nobody".to_owned()),

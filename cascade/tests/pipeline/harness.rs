@@ -18,6 +18,7 @@ use sales::lookback::Lookback;
 use shared::account::Accounts;
 use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
+use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::lambda::install_tls;
@@ -163,27 +164,27 @@ impl House {
 
     pub(crate) fn pipeline_with_key(&self, lookback: Lookback, api_key: Option<&str>) -> Pipeline {
         let checkpoints = Checkpoints::new(None, self.clock.clone(), self.jitter());
-        self.pipeline_of(lookback, api_key, checkpoints, Accounts::none())
+        let rosters = Rosters::new(None, DeletionRules::default());
+        self.pipeline_of(lookback, api_key, checkpoints, rosters, Accounts::none())
     }
 
-    /// A pipeline that remembers what is done, and keeps account of its runs.
-    pub(crate) fn pipeline_with_state(&self, lookback: Lookback) -> Pipeline {
+    /// A pipeline that remembers what is done, keeps account of its runs, and looks for deletions.
+    pub(crate) fn pipeline_with_state(&self, rules: DeletionRules) -> Pipeline {
         let aws = self.cloud.sdk_config();
         let state: Arc<dyn StateTable> = Arc::new(DynamoState::new(&aws, self.places.state_table.clone()));
         let topic = Arc::new(SnsTopic::new(&aws, self.places.report_topic_arn.clone()));
         let (clock, jitter) = (self.clock.clone(), Jitter::random());
         let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
+        let rosters = Rosters::new(Some(state.clone()), rules);
         let quota = self.setup.quota;
         let accounts = Accounts::new(Some(state), Some(topic), clock, jitter, "test".to_owned(), quota);
-        self.pipeline_of(lookback, self.setup.api_key, checkpoints, accounts)
+        self.pipeline_of(Lookback::hours(24), self.setup.api_key, checkpoints, rosters, accounts)
     }
 
     /// The accounts as another process than the collectors' keeps them.
     pub(crate) fn accounts(&self) -> Accounts {
-        let state = Arc::new(DynamoState::new(
-            &self.cloud.sdk_config(),
-            self.places.state_table.clone(),
-        ));
+        let aws = self.cloud.sdk_config();
+        let state = Arc::new(DynamoState::new(&aws, self.places.state_table.clone()));
         let (clock, quota) = (self.clock.clone(), self.setup.quota);
         Accounts::new(Some(state), None, clock, Jitter::random(), "test".to_owned(), quota)
     }
@@ -193,11 +194,13 @@ impl House {
         lookback: Lookback,
         api_key: Option<&str>,
         checkpoints: Checkpoints,
+        rosters: Rosters,
         accounts: Accounts,
     ) -> Pipeline {
         let options = PipelineOptions {
             vendor: self.client(api_key),
             checkpoints,
+            rosters,
             accounts,
             lookback,
             clock: self.clock.clone(),
@@ -221,6 +224,7 @@ impl House {
         SaleCollector {
             checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
             accounts: Accounts::none(),
+            rosters: Rosters::new(None, DeletionRules::default()),
             vendor,
             table: Arc::new(table),
             sale_queue: Arc::new(queue),

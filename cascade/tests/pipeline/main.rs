@@ -4,6 +4,7 @@ mod accounts;
 mod backfill;
 mod command;
 mod crashes;
+mod deletions;
 mod deliveries;
 mod failures;
 mod harness;

@@ -13,6 +13,7 @@ use shared::account::Accounts;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Collector, Handled, handle};
+use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::quota::{Quota, QuotaSettings};
@@ -31,7 +32,7 @@ use crate::state::SimState;
 use crate::table::SimTable;
 use crate::topic::SimTopic;
 use crate::vendor::{Asked, BASE_URL, SimTransport, TIME_OUT};
-use crate::world::{World, branch_names, run_at};
+use crate::world::{MOST_DELETED_PERCENT, World, branch_names, run_at};
 
 /// How far a clock is off at the most. With the ways to the vendor, this stays within what the ledger assumes.
 const MOST_SKEW_MS: i64 = 400;
@@ -193,7 +194,10 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
         "simulation".to_owned(),
         plan.quota,
     );
-    let checkpoints = Checkpoints::new(Some(state), clock.clone(), jitter.clone());
+    let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
+    let percent = if plan.believes_all { 100 } else { MOST_DELETED_PERCENT };
+    let rules = DeletionRules::of(&Entity::ALL).with_max_percent(percent);
+    let rosters = Rosters::new(Some(state), rules);
     let queue = |which| {
         Arc::new(SimQueue {
             world: world.clone(),
@@ -214,6 +218,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             employee_queue: queue(employee_queue),
             checkpoints,
             accounts,
+            rosters,
         }),
         Kind::Salespersons => Function::Salespersons(SalespersonCollector {
             vendor,
@@ -224,6 +229,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             jitter,
             checkpoints,
             accounts,
+            rosters,
         }),
         Kind::Sales => Function::Sales(SaleCollector {
             vendor,
@@ -234,6 +240,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             jitter,
             checkpoints,
             accounts,
+            rosters,
         }),
     };
     Live {

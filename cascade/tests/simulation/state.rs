@@ -13,10 +13,14 @@ use shared::state::{Addition, Entry, StateError, StateTable, Swapped};
 use crate::plan::{Fault, Sabotage};
 use crate::process::Process;
 use crate::sim::{Die, Sim, lock, on_the_wire};
+use crate::vendor::Asked;
 use crate::world::World;
 
 /// For less than this a process that cannot reach the calendar makes no request.
 const SILENCE: Duration = Duration::from_secs(120);
+
+/// What the names of rosters begin with.
+const ROSTERS: &str = "roster/";
 
 /// The runs that were noted as done, whatever becomes of the note.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,6 +79,19 @@ impl State {
     /// Who is at work on an id.
     pub(crate) fn claims_of(&self, entry: &str) -> Option<&String> {
         self.claims.get(claim(self.entries.get(entry)?)?)
+    }
+
+    /// Whether a roster knows of a record that is asked for by one of these.
+    pub(crate) fn is_on_roster(&self, asked: &[Asked], id: &str) -> bool {
+        let ids = |asked: &Asked| {
+            self.entries
+                .get(&format!("{ROSTERS}{asked}"))?
+                .body
+                .get("ids")?
+                .as_array()
+        };
+        let mut rosters = asked.iter().filter_map(ids);
+        rosters.any(|ids| ids.iter().any(|known| known == id))
     }
 
     /// For which runs an id is done.
@@ -194,7 +211,7 @@ fn swap(world: &World, process: &Process, id: String, seen: Option<u64>, mut ent
             }
             let ignored = match sabotage {
                 Some(Sabotage::DoubleSlots) => id == CALENDAR,
-                Some(Sabotage::DoubleClaims) => id != CALENDAR,
+                Some(Sabotage::DoubleClaims) => id != CALENDAR && !id.starts_with(ROSTERS),
                 _ => false,
             };
             if !ignored {
@@ -218,7 +235,14 @@ fn swap(world: &World, process: &Process, id: String, seen: Option<u64>, mut ent
             }),
             _ => {}
         }
-        if id != CALENDAR {
+        if id.starts_with(ROSTERS) {
+            world
+                .sim
+                .note(|| format!("{} writes {id}: {:?}", process.name, entry.body));
+            if sabotage == Some(Sabotage::ForgetRosters) {
+                return Swapped::Done;
+            }
+        } else if id != CALENDAR {
             world.sim.note(|| {
                 let claim = claim(&entry).map_or("no claim", |claim| &claim[..4]);
                 let run = entry.body.get("run_id").and_then(Value::as_str).unwrap_or("no run");

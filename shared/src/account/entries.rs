@@ -67,6 +67,8 @@ pub struct Rows {
     pub unchanged: u64,
     /// Sales outside the lookback.
     pub skipped: u64,
+    /// Rows marked as deleted.
+    pub deleted: u64,
 }
 
 impl std::ops::AddAssign for Rows {
@@ -75,6 +77,7 @@ impl std::ops::AddAssign for Rows {
         self.updated += other.updated;
         self.unchanged += other.unchanged;
         self.skipped += other.skipped;
+        self.deleted += other.deleted;
     }
 }
 
@@ -89,6 +92,8 @@ pub struct Numbers {
     pub rejected: u64,
     /// Messages sent to a dead-letter queue by a collector.
     pub dead_lettered: u64,
+    /// Records that have vanished by too many at once to be believed to be deleted.
+    pub held_back: u64,
     /// Rows by kind, in the order of [`Entity::ALL`].
     pub rows: [Rows; 3],
 }
@@ -99,43 +104,54 @@ impl std::ops::AddAssign for Numbers {
         self.api_throttles += other.api_throttles;
         self.rejected += other.rejected;
         self.dead_lettered += other.dead_lettered;
+        self.held_back += other.held_back;
         for (rows, other) in self.rows.iter_mut().zip(other.rows) {
             *rows += other;
         }
     }
 }
 
-/// The names of a kind's numbers: inserted, updated, unchanged, skipped.
-fn row_names(entity: Entity) -> [&'static str; 4] {
+/// The names of a kind's numbers: inserted, updated, unchanged, skipped, deleted.
+fn row_names(entity: Entity) -> [&'static str; 5] {
     match entity {
         Entity::Branch => [
             "branches_inserted",
             "branches_updated",
             "branches_unchanged",
             "branches_skipped",
+            "branches_deleted",
         ],
         Entity::Salesperson => [
             "salespersons_inserted",
             "salespersons_updated",
             "salespersons_unchanged",
             "salespersons_skipped",
+            "salespersons_deleted",
         ],
-        Entity::Sale => ["sales_inserted", "sales_updated", "sales_unchanged", "sales_skipped"],
+        Entity::Sale => [
+            "sales_inserted",
+            "sales_updated",
+            "sales_unchanged",
+            "sales_skipped",
+            "sales_deleted",
+        ],
     }
 }
 
 /// The numbers that are added for what was done about rows of a kind; those that are 0 are left out.
 pub fn numbers(entity: Entity, counts: Counts) -> BTreeMap<&'static str, u64> {
-    let [inserted, updated, unchanged, skipped] = row_names(entity);
+    let [inserted, updated, unchanged, skipped, deleted] = row_names(entity);
     [
         ("api_calls", counts.api_calls),
         ("api_throttles", counts.api_throttles),
         ("rejected", counts.rejected),
         ("dead_lettered", counts.dead_lettered),
+        ("held_back", counts.held_back),
         (inserted, counts.inserted),
         (updated, counts.updated),
         (unchanged, counts.unchanged),
         (skipped, counts.skipped),
+        (deleted, counts.deleted),
     ]
     .into_iter()
     .filter(|(_, number)| *number > 0)
@@ -182,12 +198,13 @@ impl Reader<'_> {
     fn numbers(&self) -> Result<Numbers, StateError> {
         let mut rows = [Rows::default(); 3];
         for (rows, entity) in rows.iter_mut().zip(Entity::ALL) {
-            let [inserted, updated, unchanged, skipped] = row_names(entity);
+            let [inserted, updated, unchanged, skipped, deleted] = row_names(entity);
             *rows = Rows {
                 inserted: self.number(inserted)?,
                 updated: self.number(updated)?,
                 unchanged: self.number(unchanged)?,
                 skipped: self.number(skipped)?,
+                deleted: self.number(deleted)?,
             };
         }
         Ok(Numbers {
@@ -195,6 +212,7 @@ impl Reader<'_> {
             api_throttles: self.number("api_throttles")?,
             rejected: self.number("rejected")?,
             dead_lettered: self.number("dead_lettered")?,
+            held_back: self.number("held_back")?,
             rows,
         })
     }

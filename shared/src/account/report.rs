@@ -178,6 +178,10 @@ impl Report {
                 "What is missing may still wait in its queue: `cascade status --aws --environment {environment}` counts it. \
                  If nothing waits or flows, `cascade doctor --aws --environment {environment}` says what is wrong."
             )
+        } else if self.numbers.held_back > 0 {
+            "Records have vanished at the vendor, by more at once than are believed to be deleted: the logs name them \
+             (message \"deletions held back …\"). If they are deleted, call the collector with \"accept_deletions\": true."
+                .to_owned()
         } else if self.rejected > 0 {
             "Look into the rejected records: the logs name each with its reason (message \"record rejected\"). \
              They are tried again with the next run."
@@ -216,6 +220,7 @@ impl Report {
                     "updated": rows.updated,
                     "unchanged": rows.unchanged,
                     "skipped": rows.skipped,
+                    "deleted": rows.deleted,
                 });
                 (kind.to_owned(), rows)
             })
@@ -246,6 +251,7 @@ impl Report {
             "rows": rows,
             "rejected": self.rejected,
             "dead_lettered": self.numbers.dead_lettered,
+            "held_back": self.numbers.held_back,
             "requests": self.requests,
             "throttled": self.numbers.api_throttles,
             "requests_per_minute": self.requests_per_minute,
@@ -284,14 +290,17 @@ impl Report {
         line(format_args!("Time          {:.0} s", self.seconds()));
         line(format_args!("Rejected      {}", self.rejected));
         line(format_args!("Dead letters  {}", self.numbers.dead_lettered));
+        if self.numbers.held_back > 0 {
+            line(format_args!("Held back     {}", self.numbers.held_back));
+        }
         line(format_args!(
-            "\n{:<13}{:>10}{:>10}{:>10}{:>10}",
-            "Rows", "inserted", "updated", "unchanged", "skipped"
+            "\n{:<13}{:>10}{:>10}{:>10}{:>10}{:>10}",
+            "Rows", "inserted", "updated", "unchanged", "skipped", "deleted"
         ));
         for (kind, rows) in self.rows() {
             line(format_args!(
-                "{kind:<13}{:>10}{:>10}{:>10}{:>10}",
-                rows.inserted, rows.updated, rows.unchanged, rows.skipped
+                "{kind:<13}{:>10}{:>10}{:>10}{:>10}{:>10}",
+                rows.inserted, rows.updated, rows.unchanged, rows.skipped, rows.deleted
             ));
         }
         if !self.missing.is_empty() {
@@ -383,10 +392,10 @@ Time          120 s
 Rejected      0
 Dead letters  0
 
-Rows           inserted   updated unchanged   skipped
-branches              1         0         0         0
-salespersons          0         1         0         0
-sales                40         0         0         2
+Rows           inserted   updated unchanged   skipped   deleted
+branches              1         0         0         0         0
+salespersons          0         1         0         0         0
+sales                40         0         0         2         0
 
 What to do: Nothing.
 "
