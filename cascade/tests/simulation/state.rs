@@ -38,6 +38,8 @@ pub(crate) struct State {
     outages: Vec<(Duration, Duration)>,
     /// The accounts that could not be told of a first load.
     lost_first_loads: BTreeSet<String>,
+    /// The entries of which a read or a write has failed once.
+    missed: BTreeSet<String>,
 }
 
 impl State {
@@ -59,6 +61,7 @@ impl State {
             claims: BTreeMap::new(),
             outages,
             lost_first_loads: BTreeSet::new(),
+            missed: BTreeSet::new(),
         }
     }
 
@@ -79,6 +82,17 @@ impl State {
     /// Who is at work on an id.
     pub(crate) fn claims_of(&self, entry: &str) -> Option<&String> {
         self.claims.get(claim(self.entries.get(entry)?)?)
+    }
+
+    /// Whether a read or a write of what is known about an answer has failed once.
+    pub(crate) fn was_missed(&self, asked: &Asked) -> bool {
+        self.missed.contains(&asked.to_string())
+    }
+
+    /// Whether an answer is known, so that it is not looked at when it is given again.
+    pub(crate) fn is_known(&self, asked: &Asked) -> bool {
+        let entry = self.entries.get(&asked.to_string());
+        entry.is_some_and(|entry| entry.body.contains_key("answer"))
     }
 
     /// Whether a roster knows of a record that is asked for by one of these.
@@ -127,6 +141,7 @@ impl SimState {
 
     fn fails(&self, id: &str, action: &'static str) -> StateError {
         self.process.could_not_reach(id);
+        lock(&self.world.state).missed.insert(id.to_owned());
         self.world
             .sim
             .note(|| format!("{} finds that {id} cannot {action}", self.process.name));

@@ -266,19 +266,20 @@ impl World {
     /// Whether a row's record has vanished, and nothing excuses that it is not marked.
     fn has_to_be_marked(&self, vendor: &Vendor, asked_for: &BTreeSet<Asked>, key: &RowKey) -> bool {
         let plan = &self.sim.plan;
-        let asked = vendor.asked_for(key);
-        let is_there = |asked: &Asked| {
-            vendor
-                .list(asked)
-                .iter()
-                .any(|record| record.is_stored && record.key == *key)
+        let state = lock(&self.state);
+        let has_vanished = |asked: &Asked| {
+            let list = vendor.list(asked);
+            asked_for.contains(asked) && list.iter().all(|record| record.key != *key || !record.is_stored)
         };
+        // Deletions that are not believed are held back, and the answer then is not known.
+        let is_believed = |asked: &Asked| plan.believes_all || state.is_known(asked);
         // Work that could not reach the state table leaves an earlier answer there, and where the vendor says it again, it
         // is not looked at: that is a known limit.
-        let may_be_overlooked = !plan.verify && (plan.has(Fault::StateErrors) || plan.has(Fault::StateOutages));
-        plan.believes_all
-            && asked.iter().all(|asked| asked_for.contains(asked) && !is_there(asked))
-            && !may_be_overlooked
+        let is_looked_at = |asked: &Asked| plan.verify || !state.was_missed(asked);
+        let asked = vendor.asked_for(key);
+        asked
+            .iter()
+            .all(|asked| has_vanished(asked) && is_believed(asked) && is_looked_at(asked))
             && !lock(&self.unrostered).contains(key)
     }
 
