@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod dlq;
 pub mod doctor;
+pub mod lake;
 pub mod run;
 pub mod status;
 pub mod up;
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 use crate::bench::BenchError;
 use crate::cloud::CloudError;
+use crate::feed::FeedError;
 use crate::pipeline::DepthError;
 use crate::state::StateError;
 use crate::vendor::{FaultsError, VendorError};
@@ -41,6 +43,9 @@ pub enum CommandError {
     /// A measurement.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// The lake.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
     /// The user.
     #[error("interrupted")]
     Interrupted,
