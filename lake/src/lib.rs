@@ -25,4 +25,5 @@ pub mod sightings;
 pub mod standing;
 pub mod status;
 pub mod store;
+mod upload;
 pub mod views;

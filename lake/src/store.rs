@@ -19,6 +19,7 @@ use crate::layout::{EXTENSION, folder, parse_partition, partition};
 use crate::log::Log;
 use crate::reader::Reader;
 use crate::row::Row;
+use crate::upload::Upload;
 use crate::{batch, moment};
 
 /// The rows that a reader holds at once.
@@ -236,7 +237,7 @@ impl Lake {
     pub(crate) fn writer(&self, log: Log, date: Date, name: &str) -> Result<Writer, LakeError> {
         let path = self.location(log, date, name);
         let properties = file::properties(log).map_err(of_rows("write", &path))?.build();
-        let upload = object_store::buffered::BufWriter::new(self.objects.clone(), path.clone());
+        let upload = Upload::new(self.objects.clone(), path.clone());
         let inner =
             AsyncArrowWriter::try_new(upload, log.schema(), Some(properties)).map_err(of_rows("write", &path))?;
         Ok(Writer { inner, path })
@@ -311,7 +312,7 @@ pub struct Rows {
 
 /// A file that is being written.
 pub(crate) struct Writer {
-    inner: AsyncArrowWriter<object_store::buffered::BufWriter>,
+    inner: AsyncArrowWriter<Upload>,
     path: Path,
 }
 
