@@ -6,6 +6,7 @@ pub mod cloud;
 pub mod commands;
 pub mod dead_letters;
 pub mod doctor;
+pub mod feed;
 pub mod pipeline;
 pub mod state;
 pub mod vendor;

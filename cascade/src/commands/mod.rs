@@ -4,6 +4,7 @@ pub mod backfill;
 pub mod bench;
 pub mod dlq;
 pub mod doctor;
+pub mod lake;
 pub mod run;
 pub mod status;
 pub mod up;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use crate::backfill::BackfillError;
 use crate::bench::BenchError;
 use crate::cloud::CloudError;
+use crate::feed::FeedError;
 use crate::pipeline::DepthError;
 use crate::state::StateError;
 use crate::vendor::{FaultsError, VendorError};
@@ -46,6 +48,9 @@ pub enum CommandError {
     /// A measurement.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// The lake.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
     /// The user.
     #[error("interrupted")]
     Interrupted,

@@ -29,6 +29,7 @@ use url::Url;
 
 use super::CommandError;
 use crate::cloud::{Cloud, CloudOptions, Provisioned};
+use crate::feed::Feed;
 use crate::pipeline::{Pipeline, PipelineOptions};
 use crate::state::{Simulation, Source, State, Wish, parse_time};
 use crate::vendor::{Faults, VendorOptions, VendorServer, WorldOptions};
@@ -153,6 +154,7 @@ pub(super) struct Session {
     pub(super) vendor_url: Url,
     pub(super) quota: NonZeroU32,
     pub(super) pipeline: Pipeline,
+    pub(super) feed: Feed,
     pub(super) clock: Clock,
     pub(super) state: State,
     pub(super) stop: CancellationToken,
@@ -245,7 +247,7 @@ impl Session {
                 quota.get(),
             ),
             rosters: Rosters::new(
-                Some(state_table),
+                Some(state_table.clone()),
                 args.deletions.with_max_percent(args.deletions_max_percent),
             ),
             lookback: Lookback::hours(args.lookback),
@@ -254,6 +256,7 @@ impl Session {
             stop: stop.clone(),
         };
         let pipeline = Pipeline::new(&aws, places.clone(), options);
+        let feed = Feed::open(&aws, ENVIRONMENT, &args.data, Some(state_table))?;
         state.endpoint = Some(cloud.endpoint());
         state.reach(clock.now())?;
         Ok(Self {
@@ -263,11 +266,23 @@ impl Session {
             vendor_url,
             quota,
             pipeline,
+            feed,
             clock,
             state,
             stop,
             log,
         })
+    }
+
+    /// Lets the cloud forget what its streams have kept long enough and the lake has.
+    ///
+    /// # Errors
+    /// If the file of the tables cannot be written.
+    pub(super) async fn forget_streams(&self) -> Result<(), CommandError> {
+        for (table, number) in self.feed.carried_up_to().await {
+            self.cloud.forget_stream_records(&table, &number).await?;
+        }
+        Ok(())
     }
 
     /// Ends everything in order.
