@@ -251,7 +251,7 @@ def test_queues_tables_and_functions_are_as_the_contract_says(deployed: Deployed
     described = deployed.dynamodb.describe_table(TableName=STATE_TABLE)["Table"]
     assert [key["AttributeName"] for key in described["KeySchema"]] == ["id"]
     assert described["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
-    assert not described.get("StreamSpecification")
+    assert described["StreamSpecification"]["StreamViewType"] == "NEW_IMAGE"
     expiry = deployed.dynamodb.describe_time_to_live(TableName=STATE_TABLE)["TimeToLiveDescription"]
     assert expiry == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}
 
@@ -543,6 +543,7 @@ def test_without_the_state_table_the_collectors_go_on_and_an_alarm_says_so(deplo
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=described["AttributeDefinitions"],
         KeySchema=described["KeySchema"],
+        StreamSpecification=described["StreamSpecification"],
     )
     deployed.wait_for_quiet(" once the state table is there again")
     assert deployed.all_rows() == before
