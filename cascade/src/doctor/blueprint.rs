@@ -207,6 +207,8 @@ pub const ALARMS: [&str; 36] = [
 
 #[cfg(test)]
 mod tests {
+    use lake::layout::{PARTITION, folder};
+    use lake::log::{DECIMAL, Kind, Log};
     use shared::entity::Entity;
 
     use super::*;
@@ -317,6 +319,43 @@ mod tests {
             (format!("Default: {}", LAKE.at_once), 1),
         ] {
             assert_eq!(lines.iter().filter(|other| **other == line).count(), times, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_catalog_has_the_columns_of_the_lakes_files() {
+        let lines: Vec<_> = include_str!("../../../templates/catalog.yml")
+            .lines()
+            .map(str::trim)
+            .collect();
+        for log in Log::ALL {
+            let begins = format!("Name: {}", log.table());
+            let table = lines.iter().copied().skip_while(|line| *line != begins).skip(1);
+            let table: Vec<_> = table.take_while(|line| !line.starts_with("Type: AWS::")).collect();
+            let found: Vec<_> = table
+                .iter()
+                .copied()
+                .filter(|line| line.starts_with("- {Name: "))
+                .collect();
+            let columns = log.columns().iter().map(|column| {
+                let kind = match column.kind {
+                    Kind::Text | Kind::Id => "string".to_owned(),
+                    Kind::Whole => "bigint".to_owned(),
+                    Kind::Date => "date".to_owned(),
+                    Kind::Timestamp => "timestamp".to_owned(),
+                    Kind::Decimal => format!("'decimal({},{})'", DECIMAL.0, DECIMAL.1),
+                    Kind::Boolean => "boolean".to_owned(),
+                };
+                format!("- {{Name: {}, Type: {kind}}}", column.name)
+            });
+            // As text, so that every engine compares it with text.
+            let partition = format!("- {{Name: {PARTITION}, Type: string}}");
+            let expected: Vec<_> = [partition].into_iter().chain(columns).collect();
+            assert_eq!(found, expected, "{log:?}");
+            let location = format!("- s3://${{Bucket}}/{}/", folder(log));
+            assert!(table.contains(&location.as_str()), "{location}");
+            let day = format!("- s3://${{Bucket}}/{}/{PARTITION}=${{!{PARTITION}}}", folder(log));
+            assert!(table.contains(&day.as_str()), "{day}");
         }
     }
 
