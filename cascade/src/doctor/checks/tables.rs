@@ -110,7 +110,7 @@ fn of_state(context: &Context<'_>, told: &Told<StateFacts>) -> Vec<Finding> {
     };
     let keys = [of_text(ID)];
     let mut problems = of_any(context, &name, &state.table, &keys);
-    problems.extend(of_stream(context, &name, &state.table).filter(|_| context.is_aws));
+    problems.extend(of_stream(context, &name, &state.table));
     match &state.time_to_live {
         None => {}
         Some(Told::Found(Some(attribute))) if attribute == EXPIRES_AT => {}
@@ -134,10 +134,12 @@ fn of_state(context: &Context<'_>, told: &Told<StateFacts>) -> Vec<Finding> {
             .time_to_live
             .as_ref()
             .map_or(String::new(), |_| format!(", entries expire by {EXPIRES_AT}"));
-        let stream = if context.is_aws { ", stream of new images" } else { "" };
         Finding::ok(
             &name,
-            format!("active, keys {}, on demand{stream}{expiry}", listed(&keys)),
+            format!(
+                "active, keys {}, on demand, stream of new images{expiry}",
+                listed(&keys)
+            ),
         )
     })
 }
