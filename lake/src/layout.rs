@@ -1,10 +1,9 @@
 //! Where what lies in the lake.
 
 use time::Date;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
 use crate::log::Log;
+use crate::moment;
 
 /// The folder of all logs.
 pub const CHANGES: &str = "changes";
@@ -15,8 +14,6 @@ pub const PARTITION: &str = "date";
 /// What the name of a file of rows ends in.
 pub const EXTENSION: &str = ".parquet";
 
-const DAY: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
-
 /// The folder of a log, such as `changes/sales`.
 pub fn folder(log: Log) -> String {
     format!("{CHANGES}/{}", log.name())
@@ -24,15 +21,12 @@ pub fn folder(log: Log) -> String {
 
 /// The folder of a log's changes of one date, such as `changes/sales/date=2026-11-21`.
 pub fn partition(log: Log, date: Date) -> String {
-    // The format has no part that a date could lack.
-    let day = date.format(DAY).unwrap_or_default();
-    format!("{}/{PARTITION}={day}", folder(log))
+    format!("{}/{PARTITION}={}", folder(log), moment::format_date(date))
 }
 
 /// The date of a folder's name, such as `date=2026-11-21`; none if it names no partition.
 pub fn parse_partition(folder: &str) -> Option<Date> {
-    let day = folder.strip_prefix(PARTITION)?.strip_prefix('=')?;
-    Date::parse(day, DAY).ok().filter(|_| day.len() == 10)
+    moment::parse_date(folder.strip_prefix(PARTITION)?.strip_prefix('=')?)
 }
 
 #[cfg(test)]

@@ -43,6 +43,15 @@ pub const SEQUENCE_DIGITS: usize = 40;
 /// The digits of a decimal column in all, and after the point.
 pub const DECIMAL: (u8, i8) = (38, 10);
 
+/// What began the run.
+pub const RUN_KIND: &str = "kind";
+/// The moments in a run's entry.
+pub const RUN_TIMES: [&str; 3] = ["first_at", "last_at", "listed_at"];
+/// Whether all that was expected of the run, or of it at a branch, is done.
+pub const COMPLETE: &str = "complete";
+/// What failed for good, and why: a JSON array of texts.
+pub const REASONS: &str = "reasons";
+
 /// The sets of a run's entry whose sizes the log keeps, under their own names.
 pub const RUN_SETS: [&str; 7] = [
     "names_expected",
@@ -83,6 +92,8 @@ pub const RUN_COUNTS: [&str; 20] = [
 pub enum Kind {
     /// Text.
     Text,
+    /// An id, as text; where it was a whole number, its digits.
+    Id,
     /// A whole number of 64 bits.
     Whole,
     /// A day.
@@ -95,11 +106,22 @@ pub enum Kind {
     Boolean,
 }
 
+/// A column of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// Whether it can be null.
+    pub nullable: bool,
+}
+
 impl Kind {
     /// The type in Arrow.
     pub fn data_type(self) -> DataType {
         match self {
-            Self::Text => DataType::Utf8,
+            Self::Text | Self::Id => DataType::Utf8,
             Self::Whole => DataType::Int64,
             Self::Date => DataType::Date32,
             Self::Timestamp => DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
@@ -174,7 +196,7 @@ impl Log {
                 ("commission_rate", Kind::Decimal),
             ],
             Self::Sales => &[
-                ("branch_id", Kind::Text),
+                (BRANCH_ID, Kind::Id),
                 ("transaction_timestamp", Kind::Timestamp),
                 ("product", Kind::Text),
                 ("quantity", Kind::Whole),
@@ -188,42 +210,53 @@ impl Log {
     }
 
     /// The columns of its files. The partition ([`crate::layout::PARTITION`]) is none of them.
+    pub fn columns(self) -> &'static [Column] {
+        static COLUMNS: LazyLock<[Vec<Column>; 4]> = LazyLock::new(|| Log::ALL.map(columns));
+        &COLUMNS[self as usize]
+    }
+
+    /// The columns of its files, as Arrow has them.
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 4]> = LazyLock::new(|| Log::ALL.map(|log| Arc::new(build(log))));
-        match self {
-            Self::Branches => SCHEMAS[0].clone(),
-            Self::Salespersons => SCHEMAS[1].clone(),
-            Self::Sales => SCHEMAS[2].clone(),
-            Self::Runs => SCHEMAS[3].clone(),
-        }
+        static SCHEMAS: LazyLock<[SchemaRef; 4]> = LazyLock::new(|| {
+            Log::ALL.map(|log| {
+                let fields = log.columns().iter();
+                let fields = fields.map(|column| Field::new(column.name, column.kind.data_type(), column.nullable));
+                Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+            })
+        });
+        SCHEMAS[self as usize].clone()
     }
 }
 
-fn build(log: Log) -> Schema {
-    let column = |name: &str, kind: Kind| Field::new(name, kind.data_type(), false);
-    let nullable = |name: &str, kind: Kind| Field::new(name, kind.data_type(), true);
-    let mut fields = vec![column(OPERATION, Kind::Text)];
-    fields.extend(log.keys().into_iter().map(|key| column(key, Kind::Text)));
-    fields.extend(log.known_attributes().iter().map(|(name, kind)| nullable(name, *kind)));
+fn columns(log: Log) -> Vec<Column> {
+    let filled = |name: &'static str, kind: Kind| Column {
+        name,
+        kind,
+        nullable: false,
+    };
+    let nullable = |name: &'static str, kind: Kind| Column {
+        name,
+        kind,
+        nullable: true,
+    };
+    let mut columns = vec![filled(OPERATION, Kind::Text)];
+    columns.extend(log.keys().into_iter().map(|key| filled(key, Kind::Text)));
+    columns.extend(log.known_attributes().iter().map(|(name, kind)| nullable(name, *kind)));
     if log.entity().is_some() {
-        fields.extend([
-            column(ATTRIBUTES, Kind::Text),
+        columns.extend([
+            filled(ATTRIBUTES, Kind::Text),
             nullable(DELETED_AT, Kind::Timestamp),
             nullable(LAST_MODIFIED, Kind::Timestamp),
             nullable(RUN_ID, Kind::Timestamp),
         ]);
     } else {
-        fields.extend([
-            nullable("kind", Kind::Text),
-            nullable("first_at", Kind::Timestamp),
-            nullable("last_at", Kind::Timestamp),
-            nullable("listed_at", Kind::Timestamp),
-        ]);
-        fields.extend(RUN_SETS.iter().chain(&RUN_COUNTS).map(|name| column(name, Kind::Whole)));
-        fields.extend([column("complete", Kind::Boolean), column("reasons", Kind::Text)]);
+        columns.push(nullable(RUN_KIND, Kind::Text));
+        columns.extend(RUN_TIMES.map(|name| nullable(name, Kind::Timestamp)));
+        columns.extend(RUN_SETS.iter().chain(&RUN_COUNTS).map(|name| filled(name, Kind::Whole)));
+        columns.extend([filled(COMPLETE, Kind::Boolean), filled(REASONS, Kind::Text)]);
     }
-    fields.extend([column(CHANGED_AT, Kind::Timestamp), column(SEQUENCE, Kind::Text)]);
-    Schema::new(fields)
+    columns.extend([filled(CHANGED_AT, Kind::Timestamp), filled(SEQUENCE, Kind::Text)]);
+    columns
 }
 
 #[cfg(test)]
@@ -233,8 +266,7 @@ mod tests {
     #[test]
     fn a_logs_columns_are_what_its_views_and_its_readers_rely_on() {
         let names = |log: Log| {
-            let schema = log.schema();
-            let names: Vec<_> = schema.fields().iter().map(|field| field.name().clone()).collect();
+            let names: Vec<_> = log.columns().iter().map(|column| column.name).collect();
             names.join(" ")
         };
         assert_eq!(
@@ -256,8 +288,7 @@ mod tests {
     #[test]
     fn no_column_is_there_twice() {
         for log in Log::ALL {
-            let schema = log.schema();
-            let mut names: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
+            let mut names: Vec<_> = log.columns().iter().map(|column| column.name).collect();
             names.sort();
             let all = names.len();
             names.dedup();

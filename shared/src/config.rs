@@ -74,7 +74,7 @@ impl<'a> Variables<'a> {
     }
 
     /// The value of a variable that can be absent. An empty one is absent: that is how a template leaves one out.
-    fn optional(&self, name: &str) -> Option<String> {
+    pub fn optional(&self, name: &str) -> Option<String> {
         (self.get)(name).filter(|value| !value.is_empty())
     }
 
@@ -107,11 +107,28 @@ impl<'a> Variables<'a> {
     }
 
     /// Notes that a variable's value is unusable, if it is. The value itself is not shown: it can be a secret.
-    fn usable<T>(&mut self, name: &str, expected: &str, value: Option<T>) -> Option<T> {
+    pub fn usable<T>(&mut self, name: &str, expected: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
             self.problems.push(format!("{name} is not usable, expected {expected}"));
         }
         value
+    }
+
+    /// `LOGGING_LEVEL`
+    pub fn level(&mut self) -> Option<LevelFilter> {
+        match self.optional("LOGGING_LEVEL") {
+            None => Some(LevelFilter::INFO),
+            Some(level) => self.usable(
+                "LOGGING_LEVEL",
+                "DEBUG, INFO, WARNING, ERROR or TRACE",
+                parse_level(&level),
+            ),
+        }
+    }
+
+    /// `APP_ENV`
+    pub fn environment(&mut self) -> Option<String> {
+        self.required("APP_ENV", "the environment's name, such as dev")
     }
 
     /// `POLL_WINDOW_SECONDS`
@@ -132,15 +149,8 @@ impl<'a> Variables<'a> {
 
     /// What every collector is told; `None` if any of it is missing or unusable.
     pub fn collector(&mut self) -> Option<CollectorSettings> {
-        let level = match self.optional("LOGGING_LEVEL") {
-            None => Some(LevelFilter::INFO),
-            Some(level) => self.usable(
-                "LOGGING_LEVEL",
-                "DEBUG, INFO, WARNING, ERROR or TRACE",
-                parse_level(&level),
-            ),
-        };
-        let environment = self.required("APP_ENV", "the environment's name, such as dev");
+        let level = self.level();
+        let environment = self.environment();
         let table = self.required("DB", "the name of this collector's table");
         let base_url = match self.optional("API_BASE_URL") {
             None => http_url(DEFAULT_API_BASE_URL),

@@ -1,10 +1,11 @@
-//! A collector as a Lambda function: started once a process, called once an event.
+//! A collector, or whatever else answers events, as a Lambda function: started once a process, called once an event.
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
@@ -16,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info};
 
 use crate::checkpoint::Checkpoints;
@@ -102,6 +104,37 @@ enum StartError {
     NotInLambda(&'static str),
     #[error("SIGTERM cannot be listened for")]
     Signal(#[source] std::io::Error),
+    #[error(transparent)]
+    Own(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What a function does with an event.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Answers an event.
+    async fn handle(&self, event: &str, call: Call) -> Answered;
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer; an error with its causes, where there is none.
+    pub answer: Result<Value, String>,
+    /// What was measured, a line of embedded metrics.
+    pub metrics: Value,
+}
+
+/// What every function stands on.
+pub struct Ground {
+    /// Who it is.
+    pub process: Process,
+    /// For the AWS clients.
+    pub aws: SdkConfig,
+    /// The machine's clock.
+    pub clock: Clock,
+    /// Random for real.
+    pub jitter: Jitter,
+    stop: CancellationToken,
 }
 
 /// Runs a collector as a Lambda function until Lambda ends the process. `read` reads what only this collector is told,
@@ -114,26 +147,48 @@ where
     C: Collector + 'static,
 {
     let process = Process::from_env(C::NAME);
-    match start(&process, read, build).await {
+    run_to_the_end(&process, start(&process, read, build)).await
+}
+
+/// Runs a function that is no collector until Lambda ends the process. `read` reads the level of its log lines and what it
+/// is told, `build` puts it together. Where Lambda does not say what it is called, it is called `name`.
+pub async fn run_handler<H, S, E>(
+    name: &str,
+    read: impl FnOnce(&mut Variables<'_>) -> Option<(LevelFilter, S)>,
+    build: impl FnOnce(S, &Ground) -> Result<H, E>,
+) -> ExitCode
+where
+    H: Handler + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let process = Process::from_env(name);
+    let start = async {
+        let mut variables = Variables::of_process();
+        let settings = read(&mut variables);
+        let (level, settings) = variables.finish(settings)?;
+        let ground = ground(&process, level).await?;
+        let handler = build(settings, &ground).map_err(|error| StartError::Own(error.into()))?;
+        Ok(Function::new(handler, ground))
+    };
+    run_to_the_end(&process, start).await
+}
+
+async fn run_to_the_end<H: Handler + 'static>(
+    process: &Process,
+    start: impl Future<Output = Result<Function<H>, StartError>>,
+) -> ExitCode {
+    match start.await {
         Ok(function) => function.serve().await,
         Err(failure) => {
-            telemetry::init(&process, tracing::level_filters::LevelFilter::INFO);
+            telemetry::init(process, LevelFilter::INFO);
             error!(reason = error_chain(&failure), "the function does not start");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn start<C: Collector, S>(
-    process: &Process,
-    read: impl FnOnce(&mut Variables<'_>) -> Option<S>,
-    build: impl FnOnce(S, Parts) -> C,
-) -> Result<Function<C>, StartError> {
-    let mut variables = Variables::of_process();
-    let own = read(&mut variables);
-    let settings = variables.collector();
-    let (own, mut settings) = variables.finish(own.zip(settings))?;
-    telemetry::init(process, settings.level);
+async fn ground(process: &Process, level: LevelFilter) -> Result<Ground, StartError> {
+    telemetry::init(process, level);
     if let Some(missing) = RUNTIME_VARIABLES
         .into_iter()
         .find(|name| std::env::var_os(name).is_none())
@@ -142,9 +197,26 @@ async fn start<C: Collector, S>(
     }
     let stop = stop_on_sigterm().map_err(StartError::Signal)?;
     install_tls();
-    let clock = Clock::system();
-    let jitter = Jitter::random();
-    let aws = sdk_config(aws_config::defaults(BehaviorVersion::latest())).await;
+    Ok(Ground {
+        process: process.clone(),
+        aws: sdk_config(aws_config::defaults(BehaviorVersion::latest())).await,
+        clock: Clock::system(),
+        jitter: Jitter::random(),
+        stop,
+    })
+}
+
+async fn start<C: Collector + 'static, S>(
+    process: &Process,
+    read: impl FnOnce(&mut Variables<'_>) -> Option<S>,
+    build: impl FnOnce(S, Parts) -> C,
+) -> Result<Function<Collecting<C>>, StartError> {
+    let mut variables = Variables::of_process();
+    let own = read(&mut variables);
+    let settings = variables.collector();
+    let (own, mut settings) = variables.finish(own.zip(settings))?;
+    let ground = ground(process, settings.level).await?;
+    let (aws, clock, jitter) = (ground.aws.clone(), ground.clock.clone(), ground.jitter.clone());
     if let Some(arn) = &settings.api_key_secret {
         settings.vendor.api_key = Some(secret::api_key(&aws, arn).await?);
     }
@@ -166,14 +238,41 @@ async fn start<C: Collector, S>(
         clock: clock.clone(),
         jitter,
     };
-    Ok(Function {
-        collector: Arc::new(build(own, parts)),
-        clock,
-        process: process.clone(),
+    let collecting = Collecting {
+        collector: build(own, parts),
+        function: process.function.clone(),
         environment,
-        stop,
-        in_use: Arc::new(Semaphore::new(1)),
-    })
+        clock,
+    };
+    Ok(Function::new(collecting, ground))
+}
+
+/// A collector as a handler.
+struct Collecting<C> {
+    collector: C,
+    function: String,
+    environment: String,
+    clock: Clock,
+}
+
+#[async_trait]
+impl<C: Collector> Handler for Collecting<C> {
+    async fn handle(&self, event: &str, call: Call) -> Answered {
+        let request_id = call.request_id.clone();
+        let handled = handle(&self.collector, event, call).await;
+        let metrics = telemetry::embedded_metrics(
+            &self.function,
+            &self.environment,
+            &request_id,
+            handled.run_id,
+            &handled.counts,
+            self.clock.now(),
+        );
+        Answered {
+            answer: handled.answer.map_err(|failure| error_chain(&failure)),
+            metrics,
+        }
+    }
 }
 
 /// One TLS provider for the vendor and for AWS.
@@ -213,17 +312,24 @@ fn stop_on_sigterm() -> std::io::Result<CancellationToken> {
 }
 
 /// A function that has started.
-struct Function<C> {
-    collector: Arc<C>,
+struct Function<H> {
+    handler: H,
     clock: Clock,
-    process: Process,
-    environment: String,
     stop: CancellationToken,
     /// Held while an event is handled.
     in_use: Arc<Semaphore>,
 }
 
-impl<C: Collector + 'static> Function<C> {
+impl<H: Handler + 'static> Function<H> {
+    fn new(handler: H, ground: Ground) -> Self {
+        Self {
+            handler,
+            clock: ground.clock,
+            stop: ground.stop,
+            in_use: Arc::new(Semaphore::new(1)),
+        }
+    }
+
     async fn serve(self) -> ExitCode {
         register_for_sigterm().await;
         let (stop, in_use) = (self.stop.clone(), self.in_use.clone());
@@ -263,20 +369,12 @@ impl<C: Collector + 'static> Function<C> {
             deadline: Instant::now() + time_left(context.deadline, SystemTime::now()),
             stop: self.stop.clone(),
         };
-        let handled = handle(&*self.collector, event.get(), call).await;
-        let metrics = telemetry::embedded_metrics(
-            &self.process.function,
-            &self.environment,
-            &context.request_id,
-            handled.run_id,
-            &handled.counts,
-            self.clock.now(),
-        );
+        let answered = self.handler.handle(event.get(), call).await;
         // Nobody may be listening; that is no reason to fail what was done.
-        let _ = writeln!(std::io::stdout(), "{metrics}");
-        handled.answer.map_err(|failure| Diagnostic {
+        let _ = writeln!(std::io::stdout(), "{}", answered.metrics);
+        answered.answer.map_err(|error_message| Diagnostic {
             error_type: "InvocationError".to_owned(),
-            error_message: error_chain(&failure),
+            error_message,
         })
     }
 }

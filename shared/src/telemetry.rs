@@ -69,9 +69,7 @@ where
     layer
 }
 
-/// An invocation's counts in CloudWatch's embedded metric format: a log line that CloudWatch makes metrics of.
-///
-/// Source: "Specification: Embedded metric format", Amazon CloudWatch User Guide.
+/// A collector's counts of one invocation as [`metrics_line`] has them.
 pub fn embedded_metrics(
     function: &str,
     environment: &str,
@@ -98,26 +96,43 @@ pub fn embedded_metrics(
         ("AlreadyDone", counts.already_done),
         ("StateFailures", counts.state_failures),
     ];
-    let definition = |name: &str, unit: &str| json!({"Name": name, "Unit": unit});
-    let mut definitions: Vec<_> = metrics.iter().map(|(name, _)| definition(name, "Count")).collect();
-    definitions.push(definition("QuotaWait", "Seconds"));
+    let mut metrics: Vec<_> = metrics.map(|(name, count)| (name, "Count", count.into())).into();
+    let quota_wait = Duration::from_millis(counts.quota_wait_ms).as_secs_f64();
+    metrics.push(("QuotaWait", "Seconds", quota_wait.into()));
+    let mut line = metrics_line(function, environment, request_id, &metrics, now);
+    line["run_id"] = json!(run_id);
+    line
+}
+
+/// Measures of one invocation (name, unit, value) in CloudWatch's embedded metric format: a log line that CloudWatch makes
+/// metrics of.
+///
+/// Source: "Specification: Embedded metric format", Amazon CloudWatch User Guide.
+pub fn metrics_line(
+    function: &str,
+    environment: &str,
+    request_id: &str,
+    metrics: &[(&str, &str, Value)],
+    now: UtcDateTime,
+) -> Value {
+    let definitions = metrics
+        .iter()
+        .map(|(name, unit, _)| json!({"Name": name, "Unit": unit}));
     let mut line = json!({
         "_aws": {
             "Timestamp": i64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default(),
             "CloudWatchMetrics": [{
                 "Namespace": NAMESPACE,
                 "Dimensions": [["function", "environment"]],
-                "Metrics": definitions,
+                "Metrics": definitions.collect::<Vec<_>>(),
             }],
         },
         "function": function,
         "environment": environment,
         "request_id": request_id,
-        "run_id": run_id,
-        "QuotaWait": Duration::from_millis(counts.quota_wait_ms).as_secs_f64(),
     });
-    for (name, count) in metrics {
-        line[name] = count.into();
+    for (name, _, value) in metrics {
+        line[*name] = value.clone();
     }
     line
 }

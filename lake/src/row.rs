@@ -1,0 +1,279 @@
+//! A row of a log: a change laid out in the log's columns, exactly.
+
+use std::collections::BTreeMap;
+
+use shared::number::Number;
+use shared::value::Value;
+
+use crate::change::{Change, Sequence, Unreadable};
+use crate::json;
+use crate::log::{ATTRIBUTES, CHANGED_AT, DECIMAL, DELETED_AT, Kind, LAST_MODIFIED, Log, OPERATION, RUN_ID, SEQUENCE};
+use crate::moment;
+use crate::runs::Runs;
+
+/// What stands in one column of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// Nothing.
+    Null,
+    /// A text.
+    Text(String),
+    /// A whole number.
+    Whole(i64),
+    /// A day, in days since 1970.
+    Date(i32),
+    /// A moment, in milliseconds since 1970.
+    Timestamp(i64),
+    /// A number times ten to the power of its column's scale.
+    Decimal(i128),
+    /// Yes or no.
+    Boolean(bool),
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Whose row it is.
+    pub keys: Vec<String>,
+    /// The number of its change.
+    pub sequence: Sequence,
+    /// When the change was made, in milliseconds since 1970.
+    pub changed_at: i64,
+    /// What stands in each of the log's columns.
+    pub cells: Vec<Cell>,
+    /// How many values have a column and do not fit it, null aside: they are among the attributes.
+    pub unfit: usize,
+}
+
+/// The row of a change in the log of an entity. `runs` says which run it belongs to.
+///
+/// # Errors
+/// If a value has no text, which none is known not to have.
+pub fn of_entity(log: Log, change: Change, runs: &Runs) -> Result<Row, Unreadable> {
+    let Change {
+        operation,
+        mut keys,
+        image: mut attributes,
+        changed_at,
+        sequence,
+    } = change;
+    let keys: Vec<String> = log.keys().into_iter().filter_map(|key| keys.remove(key)).collect();
+    let mut cells: BTreeMap<&str, Cell> = log
+        .keys()
+        .into_iter()
+        .zip(keys.iter().cloned().map(Cell::Text))
+        .collect();
+    cells.insert(OPERATION, Cell::Text(operation.name().to_owned()));
+    let mut unfit = 0;
+    let mut fetched_at = None;
+    let known = log.known_attributes().iter().copied();
+    let moments = [(LAST_MODIFIED, Kind::Timestamp), (DELETED_AT, Kind::Timestamp)];
+    for (name, kind) in known.chain(moments) {
+        let Some(value) = attributes.get(name) else { continue };
+        let is_moment = moments.iter().any(|(moment, _)| *moment == name);
+        let cell = if is_moment {
+            moment_cell(value)
+        } else {
+            cell(kind, value)
+        };
+        if name == LAST_MODIFIED
+            && let Some(Cell::Timestamp(time)) = cell
+        {
+            fetched_at = Some(time);
+        }
+        let says_all = cell.as_ref().is_some_and(|cell| says_all(cell, value));
+        unfit += usize::from(cell.is_none() && *value != Value::Null);
+        cells.insert(name, cell.unwrap_or(Cell::Null));
+        if says_all {
+            attributes.remove(name);
+        }
+    }
+    let run = fetched_at.and_then(|time| runs.newest_at(time));
+    cells.insert(RUN_ID, run.map_or(Cell::Null, Cell::Timestamp));
+    cells.insert(
+        ATTRIBUTES,
+        Cell::Text(json::object(&attributes).map_err(Unreadable::Json)?),
+    );
+    cells.insert(CHANGED_AT, Cell::Timestamp(changed_at));
+    cells.insert(SEQUENCE, Cell::Text(sequence.as_str().to_owned()));
+    Ok(Row {
+        keys,
+        sequence,
+        changed_at,
+        cells: in_order(log, cells),
+        unfit,
+    })
+}
+
+/// The cells in the order of the log's columns; what is not among them is null.
+pub(crate) fn in_order(log: Log, mut cells: BTreeMap<&str, Cell>) -> Vec<Cell> {
+    let columns = log.columns().iter();
+    columns
+        .map(|column| cells.remove(column.name).unwrap_or(Cell::Null))
+        .collect()
+}
+
+/// The value in a column of that kind; `None` if it does not fit there exactly.
+fn cell(kind: Kind, value: &Value) -> Option<Cell> {
+    Some(match (kind, value) {
+        (Kind::Text | Kind::Id, Value::String(text)) => Cell::Text(text.clone()),
+        (Kind::Id, Value::Number(number)) if is_whole(number) => Cell::Text(number.to_string()),
+        (Kind::Whole, Value::Number(number)) => Cell::Whole(number.as_str().parse().ok()?),
+        (Kind::Decimal, Value::Number(number)) => Cell::Decimal(scaled(number)?),
+        (Kind::Date, Value::String(text)) => Cell::Date(moment::day(text)?),
+        (Kind::Timestamp, Value::String(text)) => Cell::Timestamp(moment::of_vendor_timestamp(text)?),
+        (Kind::Boolean, Value::Bool(flag)) => Cell::Boolean(*flag),
+        _ => return None,
+    })
+}
+
+/// A time of our own, which has milliseconds.
+fn moment_cell(value: &Value) -> Option<Cell> {
+    match value {
+        Value::String(text) => moment::of_last_modified(text).map(Cell::Timestamp),
+        _ => None,
+    }
+}
+
+/// Whether the value can be told from the cell. An id's digits do not say whether they were a number or a text.
+fn says_all(cell: &Cell, value: &Value) -> bool {
+    !matches!((cell, value), (Cell::Text(_), Value::Number(_)))
+}
+
+fn is_whole(number: &Number) -> bool {
+    let digits = number.as_str().trim_start_matches('-');
+    digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The number times ten to the power of the scale, if that is a whole number of no more digits than a column has.
+pub(crate) fn scaled(number: &Number) -> Option<i128> {
+    let scale = usize::from(DECIMAL.1.unsigned_abs());
+    let (whole, fraction) = number.as_str().split_once('.').unwrap_or((number.as_str(), ""));
+    if fraction.len() > scale {
+        return None;
+    }
+    // A number with an exponent is no number of digits alone: it is too large, or too close to zero.
+    let scaled: i128 = format!("{whole}{fraction:0<scale$}").parse().ok()?;
+    (scaled.unsigned_abs() < 10_u128.pow(DECIMAL.0.into())).then_some(scaled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::Operation;
+    use serde_json::value::RawValue;
+
+    fn sale(json: &str) -> Row {
+        let raw: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap();
+        let image = raw
+            .into_iter()
+            .map(|(name, raw)| (name, Value::from_json(raw).unwrap()))
+            .collect();
+        let keys = [("sale_id", "3972"), ("employee_id", "1235")];
+        let change = Change {
+            operation: Operation::Insert,
+            keys: keys.map(|(name, key)| (name.to_owned(), key.to_owned())).into(),
+            image,
+            changed_at: 5,
+            sequence: Sequence::zero(),
+        };
+        let runs = Runs::of(["2026-11-21T01:00:00Z", "2026-11-21T02:00:00Z"]);
+        of_entity(Log::Sales, change, &runs).unwrap()
+    }
+
+    fn cell_of(row: &Row, name: &str) -> Cell {
+        let at = Log::Sales.columns().iter().position(|column| column.name == name);
+        row.cells[at.unwrap()].clone()
+    }
+
+    fn text(text: &str) -> Cell {
+        Cell::Text(text.to_owned())
+    }
+
+    #[test]
+    fn known_attributes_go_to_their_columns_and_the_others_stay_json() {
+        let row = sale(
+            r#"{"transaction_timestamp": "2023-01-01 23:43:23", "product": "paper", "quantity": 3, "unit_price": 4.50,
+                "amount": -13.5, "tags": ["web", 1.10], "last_modified": "2026-11-21T01:02:03.456Z"}"#,
+        );
+        assert_eq!(row.keys, ["3972", "1235"]);
+        assert_eq!(cell_of(&row, "sale_id"), text("3972"));
+        assert_eq!(cell_of(&row, "operation"), text("insert"));
+        assert_eq!(
+            cell_of(&row, "transaction_timestamp"),
+            Cell::Timestamp(1_672_616_603_000)
+        );
+        assert_eq!(cell_of(&row, "quantity"), Cell::Whole(3));
+        assert_eq!(cell_of(&row, "unit_price"), Cell::Decimal(45_000_000_000));
+        assert_eq!(cell_of(&row, "amount"), Cell::Decimal(-135_000_000_000));
+        assert_eq!(cell_of(&row, "note"), Cell::Null);
+        assert_eq!(cell_of(&row, ATTRIBUTES), text(r#"{"tags":["web",1.1]}"#));
+        assert_eq!(cell_of(&row, LAST_MODIFIED), Cell::Timestamp(1_795_222_923_456));
+        assert_eq!(cell_of(&row, RUN_ID), Cell::Timestamp(1_795_222_800_000));
+        assert_eq!(row.unfit, 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_its_column_is_null_there_and_kept_as_json() {
+        let row = sale(
+            r#"{"transaction_timestamp": "yesterday", "quantity": 2.5, "amount": "13.50", "unit_price": 0.00000000001,
+                "product": {"a": 1}, "last_modified": 7}"#,
+        );
+        for name in [
+            "transaction_timestamp",
+            "quantity",
+            "amount",
+            "unit_price",
+            "product",
+            LAST_MODIFIED,
+            RUN_ID,
+        ] {
+            assert_eq!(cell_of(&row, name), Cell::Null, "{name}");
+        }
+        assert_eq!(
+            cell_of(&row, ATTRIBUTES),
+            text(
+                r#"{"amount":"13.50","last_modified":7,"product":{"a":1},"quantity":2.5,"transaction_timestamp":"yesterday","unit_price":1E-11}"#
+            )
+        );
+        assert_eq!(row.unfit, 6);
+    }
+
+    #[test]
+    fn null_is_told_from_absent_and_is_no_misfit() {
+        let row = sale(r#"{"discount": null}"#);
+        assert_eq!(cell_of(&row, "discount"), Cell::Null);
+        assert_eq!(cell_of(&row, ATTRIBUTES), text(r#"{"discount":null}"#));
+        assert_eq!(row.unfit, 0);
+    }
+
+    #[test]
+    fn a_sales_branch_is_its_id_as_text_however_the_vendor_writes_it() {
+        let own = sale(r#"{"branch_id": 3}"#);
+        assert_eq!(cell_of(&own, "branch_id"), text("3"));
+        assert_eq!(cell_of(&own, ATTRIBUTES), text(r#"{"branch_id":3}"#));
+        let first_seen = sale(r#"{"branch_id": "3"}"#);
+        assert_eq!(cell_of(&first_seen, "branch_id"), text("3"));
+        assert_eq!(cell_of(&first_seen, ATTRIBUTES), text("{}"));
+        assert_eq!(cell_of(&sale(r#"{"branch_id": 3.5}"#), "branch_id"), Cell::Null);
+    }
+
+    #[test]
+    fn decimals_are_scaled_without_a_float() {
+        let scaled = |text: &str| scaled(&Number::parse(text).unwrap());
+        for (number, expected) in [
+            ("0", Some(0)),
+            ("-0.0000000001", Some(-1)),
+            ("0.1", Some(1_000_000_000)),
+            ("9999999999999999999999999999.9999999999", Some(10_i128.pow(38) - 1)),
+            ("-9999999999999999999999999999.9999999999", Some(1 - 10_i128.pow(38))),
+            ("10000000000000000000000000000", None),
+            ("0.00000000001", None),
+            ("1E40", None),
+            ("1E-20", None),
+            ("2.5E-20", None),
+        ] {
+            assert_eq!(scaled(number), expected, "{number}");
+        }
+    }
+}
