@@ -133,7 +133,7 @@ fn parse_location(text: &str) -> Result<Location, LocationError> {
 
 /// A number of bytes, such as `512M` or `1.5G`.
 fn parse_memory(text: &str) -> Result<usize, String> {
-    let expected = "expected a size such as 512M or 2G, at least 16M";
+    let expected = "expected a size such as 512M or 2G, at least 64M";
     let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let shift = match unit.to_ascii_uppercase().trim_end_matches('B') {
@@ -150,7 +150,7 @@ fn parse_memory(text: &str) -> Result<usize, String> {
 }
 
 /// What the simplest question needs.
-const LEAST_MEMORY: usize = 16 << 20;
+const LEAST_MEMORY: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -165,10 +165,10 @@ mod tests {
     #[test]
     fn memory_is_told_in_binary_units() {
         for (text, bytes) in [
-            ("16M", 16 << 20),
+            ("64M", 64 << 20),
             ("2G", 2 << 30),
             ("1gb", 1 << 30),
-            ("20000k", 20_000 << 10),
+            ("70000k", 70_000 << 10),
         ] {
             assert_eq!(parse_memory(text), Ok(bytes), "{text}");
         }

@@ -87,8 +87,8 @@ impl Diagnosis {
                 (None, None) => Self::new(first_line(message)),
             },
             DataFusionError::ResourcesExhausted(message) => Self::new(format!(
-                "the question needs more memory than it may use: {}",
-                first_line(message)
+                "the question needs more memory than it may use ({})",
+                first_line(message).trim_end_matches('.')
             ))
             .with_hint("--memory lets it use more"),
             DataFusionError::Execution(message) | DataFusionError::Configuration(message) => Self::new(message.clone()),

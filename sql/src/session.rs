@@ -10,7 +10,7 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SQLOptions, SessionContext};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
 use futures::stream::{BoxStream, StreamExt};
@@ -40,8 +40,9 @@ pub(crate) const SCHEMA: &str = "lake";
 /// How much memory the list of a question's files may take: some hundred thousand files.
 const LISTING_BYTES: usize = 128 * 1024 * 1024;
 
-/// How many of those who hold memory an error names.
-const NAMED_CONSUMERS: usize = 3;
+/// What part of the memory each sort keeps for putting together what it has put aside, and the most that it needs.
+const MERGE_PART: usize = 32;
+const MOST_MERGE_BYTES: usize = 10 * 1024 * 1024;
 
 /// A table or a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,17 +127,14 @@ impl Lake {
     /// # Errors
     /// If DataFusion does not take the tables or the views.
     pub async fn over(store: Arc<dyn ObjectStore>, memory: usize) -> Result<Self, LakeError> {
-        let pool = TrackConsumersPool::new(
-            FairSpillPool::new(memory),
-            std::num::NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(std::num::NonZeroUsize::MIN),
-        );
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(pool))
+            .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .with_object_list_cache_limit(LISTING_BYTES)
             .build_arc()?;
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
-            .with_information_schema(true);
+            .with_information_schema(true)
+            .with_sort_spill_reservation_bytes((memory / MERGE_PART).min(MOST_MERGE_BYTES));
         let parser = &mut config.options_mut().sql_parser;
         parser.collect_spans = true;
         // 1.1 is exact, as it is in Athena.

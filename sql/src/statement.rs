@@ -95,7 +95,10 @@ fn headings(statement: &Parsed) -> Vec<Option<String>> {
     let items = first_select(&query.body).map(|select| select.projection.as_slice());
     let headings = items.unwrap_or_default().iter().map(|item| match item {
         SelectItem::UnnamedExpr(Expr::Identifier(_) | Expr::CompoundIdentifier(_)) => Some(None),
-        SelectItem::UnnamedExpr(computed) => Some(Some(computed.to_string())),
+        SelectItem::UnnamedExpr(computed) => {
+            let text = computed.to_string();
+            Some(Some(text.split_whitespace().collect::<Vec<_>>().join(" ")))
+        }
         SelectItem::ExprWithAlias { .. } => Some(None),
         // So many columns that their places are not known here.
         _ => None,
@@ -238,6 +241,10 @@ mod tests {
         assert_eq!(
             headings("SELECT a, t.b, sum( c ) FROM t UNION SELECT 1, 2, 3"),
             [None, None, called("sum(c)")]
+        );
+        assert_eq!(
+            headings("SELECT\n CASE WHEN a\n THEN 'x\ny' END"),
+            [called("CASE WHEN a THEN 'x y' END")]
         );
         assert_eq!(headings("(SELECT 'x' AS y, 1)"), [None, called("1")]);
         assert!(headings("SELECT *, 1 FROM t").is_empty());
