@@ -115,7 +115,7 @@ impl Console {
                 diagnosis,
                 text: text.to_owned(),
             })?;
-            return writeln!(to, "{shown}")
+            return write!(to, "{shown}")
                 .and_then(|()| to.flush())
                 .map_err(ConsoleError::Write);
         }

@@ -10,6 +10,7 @@ use shared::error_chain;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::session::{CATALOG, SCHEMA};
+use crate::store_error;
 
 /// How much of a long line is shown to either side of the place.
 const CONTEXT: usize = 60;
@@ -352,10 +353,11 @@ fn first_line(message: &str) -> String {
 
 /// An error from outside of DataFusion, with its causes.
 fn outside(error: &DataFusionError) -> String {
+    if let Some(store) = store_error::find(error) {
+        return format!("the lake cannot be read: {}", store_error::reason(store));
+    }
     match error {
         DataFusionError::External(cause) => error_chain(cause.as_ref()),
-        DataFusionError::ObjectStore(cause) => error_chain(cause.as_ref()),
-        DataFusionError::ParquetError(cause) => error_chain(cause.as_ref()),
         other => other.strip_backtrace(),
     }
 }

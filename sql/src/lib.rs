@@ -15,3 +15,4 @@ pub mod prompt;
 pub mod s3;
 pub mod session;
 pub mod statement;
+mod store_error;

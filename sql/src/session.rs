@@ -1,6 +1,5 @@
 //! A lake that is open to questions.
 
-use std::error::Error as StdError;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -29,6 +28,7 @@ use crate::functions;
 use crate::location::Location;
 use crate::s3::{self, S3Error};
 use crate::statement::{Statement, refusal};
+use crate::store_error;
 
 /// How files are named inside of DataFusion, wherever they are.
 const ROOT: &str = "lake://lake/";
@@ -62,12 +62,12 @@ pub enum LakeError {
     #[error("there is no lake in {0}; a run makes one (`cargo run`), and --data or --lake chooses another place")]
     Missing(Location),
     /// It cannot be looked at.
-    #[error("the lake in {location} cannot be looked at")]
+    #[error("the lake in {location} cannot be looked at: {reason}")]
     Unread {
         /// Where it is.
         location: Location,
         /// What stands in the way.
-        source: object_store::Error,
+        reason: String,
     },
     /// The bucket.
     #[error(transparent)]
@@ -100,9 +100,9 @@ impl Lake {
     /// # Errors
     /// If there is none, or it cannot be looked at.
     pub async fn open(location: &Location, memory: usize) -> Result<Self, LakeError> {
-        let unread = |source| LakeError::Unread {
+        let unread = |error| LakeError::Unread {
             location: location.clone(),
-            source,
+            reason: store_error::reason(&error),
         };
         let store: Arc<dyn ObjectStore> = match location {
             Location::Directory(path) if !path.is_dir() => return Err(LakeError::Missing(location.clone())),
@@ -306,12 +306,5 @@ fn function_names(context: &SessionContext) -> Vec<String> {
 
 /// Whether a file is gone that was there when files were listed.
 fn is_replaced(error: &DataFusionError) -> bool {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(object_store::Error::NotFound { .. }) = error.downcast_ref() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    matches!(store_error::find(error), Some(object_store::Error::NotFound { .. }))
 }

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod dlq;
 pub mod doctor;
 pub mod run;
+pub mod sql;
 pub mod status;
 pub mod up;
 pub mod vendor;

@@ -30,7 +30,8 @@ const HELP: &str = "\
 
 A question may go over several lines, and ends with a semicolon. The tabulator
 completes names, the arrows bring back earlier questions, Ctrl-C stops a
-question that runs.";
+question that runs.
+";
 
 /// How many questions are kept.
 const KEPT: usize = 1_000;
@@ -80,15 +81,17 @@ fn answer(console: &Console, runtime: &Runtime, text: &str) -> Result<(), Consol
         }
     });
     match answered {
-        Ok(()) => Ok(()),
+        Ok(()) => println(""),
+        // Beside the ^C that the terminal shows.
+        Err(ConsoleError::Interrupted) => println("\ninterrupted\n"),
         // Nobody reads on.
         Err(ConsoleError::Write(source)) => Err(ConsoleError::Write(source)),
-        Err(failure) => println(&format!("error: {}", failure.show())),
+        Err(failure) => println(&format!("error: {}\n", failure.show())),
     }
 }
 
 fn println(text: &str) -> Result<(), ConsoleError> {
-    writeln!(io::stdout(), "{text}\n").map_err(ConsoleError::Write)
+    writeln!(io::stdout(), "{text}").map_err(ConsoleError::Write)
 }
 
 /// Loads the history; none if it cannot be kept, which is no reason to do without a prompt.
