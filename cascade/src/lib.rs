@@ -5,6 +5,7 @@ pub mod cloud;
 pub mod commands;
 pub mod dead_letters;
 pub mod doctor;
+pub mod feed;
 pub mod pipeline;
 pub mod state;
 pub mod vendor;

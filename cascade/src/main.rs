@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use cascade::commands::bench::BenchArgs;
 use cascade::commands::dlq::DlqArgs;
 use cascade::commands::doctor::DoctorArgs;
+use cascade::commands::lake::LakeArgs;
 use cascade::commands::run::RunArgs;
 use cascade::commands::sql::SqlArgs;
 use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
 use cascade::commands::verify::VerifyArgs;
-use cascade::commands::{CommandError, bench, dlq, doctor, run, sql, status, up, vendor, verify};
+use cascade::commands::{CommandError, bench, dlq, doctor, lake, run, sql, status, up, vendor, verify};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -35,6 +36,7 @@ enum Command {
     Status(StatusArgs),
     Dlq(DlqArgs),
     Doctor(DoctorArgs),
+    Lake(LakeArgs),
     Verify(VerifyArgs),
     Sql(SqlArgs),
     Vendor(VendorArgs),
@@ -55,6 +57,7 @@ async fn main() -> ExitCode {
         Command::Status(args) => status::status(args).await.map(|()| true),
         Command::Dlq(args) => dlq::dlq(args).await,
         Command::Doctor(args) => doctor::doctor(args).await,
+        Command::Lake(args) => lake::lake(args).await.map(|()| true),
         Command::Verify(args) => verify::verify(args).await,
         Command::Sql(args) => Err(sql::sql(args)),
         Command::Vendor(args) => vendor::vendor(args).await.map(|()| true),

@@ -69,6 +69,20 @@ impl Sequence {
         is_number.then(|| Self(format!("{text:0>SEQUENCE_DIGITS$}")))
     }
 
+    /// The number after it; after the last one, that one again.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        let mut digits = self.0.clone().into_bytes();
+        for digit in digits.iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                return Self(String::from_utf8_lossy(&digits).into_owned());
+            }
+            *digit = b'0';
+        }
+        self.clone()
+    }
+
     /// All its digits.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -346,6 +360,12 @@ mod tests {
         let number = |text: &str| Sequence::parse(text).unwrap();
         assert!(Sequence::zero() < number("9") && number("9") < number("10"));
         assert_eq!(number("10").as_str().len(), SEQUENCE_DIGITS);
+        assert_eq!(
+            (Sequence::zero().next(), number("1299").next()),
+            (number("1"), number("1300"))
+        );
+        let last = number(&"9".repeat(SEQUENCE_DIGITS));
+        assert_eq!(last.next(), last);
         for text in ["", "-1", "1 ", &"1".repeat(41)] {
             assert_eq!(Sequence::parse(text), None, "{text}");
         }

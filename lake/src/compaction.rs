@@ -254,7 +254,7 @@ impl Compaction<'_> {
             written_at: moment::milliseconds(self.now),
             replaces: replaces.into_iter().collect(),
         };
-        let name = file::of_compaction(first, last, &about.replaces);
+        let name = file::of_compaction(first.as_str(), last.as_str(), &about.replaces);
         let (count, before) = (files.len(), files.iter().map(|(_, rows)| rows.count).sum::<u64>());
         let sources = files.into_iter().map(|(_, rows)| rows.batches).collect();
         let mut merge = Merge::of(log, sources).await?;
@@ -293,7 +293,7 @@ pub(crate) async fn replaced(lake: &Lake, files: &[File]) -> Result<HashMap<Stri
         if !file.parse_name().is_some_and(|name| name.is_compacted) {
             continue;
         }
-        let Some(about) = lake.read(file).await?.about else {
+        let Some(about) = file::about(&*lake.metadata(file).await?) else {
             warn!(file = %file.location, "a compacted file does not say what it replaces");
             continue;
         };

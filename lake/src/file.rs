@@ -73,24 +73,33 @@ impl Name {
 }
 
 /// The name of the file of a batch: a batch that comes again overwrites its file.
-pub(crate) fn of_batch(first: &Sequence, last: &Sequence, rows: usize) -> String {
-    format!("{}-{}-{rows}{EXTENSION}", first.as_str(), last.as_str())
+pub(crate) fn of_batch(first: &str, last: &str, rows: usize) -> String {
+    format!("{first}-{last}-{rows}{EXTENSION}")
 }
 
 /// The name of the file that replaces others: made of them again, it overwrites itself.
-pub(crate) fn of_compaction(first: &Sequence, last: &Sequence, replaced: &[String]) -> String {
+pub(crate) fn of_compaction(first: &str, last: &str, replaced: &[String]) -> String {
+    let digest = digest(replaced.iter().map(String::as_str));
+    format!("{COMPACTED}{first}-{last}-{digest}{EXTENSION}")
+}
+
+/// The name of the file of rows that come from a table, all under one number.
+pub(crate) fn of_table<'a>(sequence: &str, keys: impl Iterator<Item = &'a [String]>) -> String {
+    let digest = digest(keys.flatten().map(String::as_str));
+    format!("{sequence}-{sequence}-{digest}{EXTENSION}")
+}
+
+fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
-    for name in replaced {
-        hash.update(name.as_bytes());
+    for text in texts {
+        hash.update(text.as_bytes());
         hash.update([0]);
     }
-    let digest: String = hash
-        .finalize()
+    hash.finalize()
         .iter()
         .take(8)
         .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{COMPACTED}{}-{}-{digest}{EXTENSION}", first.as_str(), last.as_str())
+        .collect()
 }
 
 /// How all files are written.
@@ -140,16 +149,22 @@ mod tests {
     #[test]
     fn a_files_name_says_which_changes_it_holds() {
         let (first, last) = (Sequence::parse("7").unwrap(), Sequence::parse("12").unwrap());
-        let batch = of_batch(&first, &last, 3);
+        let batch = of_batch(first.as_str(), last.as_str(), 3);
         assert_eq!(
             batch,
             "0000000000000000000000000000000000000007-0000000000000000000000000000000000000012-3.parquet"
         );
         let name = Name::parse(&batch).unwrap();
         assert_eq!((&name.first, &name.last, name.is_compacted), (&first, &last, false));
-        let compacted = of_compaction(&first, &last, &[batch.clone()]);
-        assert_eq!(compacted, of_compaction(&first, &last, &[batch.clone()]));
-        assert_ne!(compacted, of_compaction(&first, &last, &[batch, "other".to_owned()]));
+        let compacted = of_compaction(first.as_str(), last.as_str(), &[batch.clone()]);
+        assert_eq!(
+            compacted,
+            of_compaction(first.as_str(), last.as_str(), &[batch.clone()])
+        );
+        assert_ne!(
+            compacted,
+            of_compaction(first.as_str(), last.as_str(), &[batch, "other".to_owned()])
+        );
         assert!(Name::parse(&compacted).unwrap().is_compacted);
         for other in ["part-0.parquet", "7-12-3.parquet", "a.parquet#1", "", ".parquet"] {
             assert_eq!(Name::parse(other), None, "{other}");

@@ -8,8 +8,9 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parquet::arrow::AsyncArrowWriter;
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use time::{Date, UtcDateTime};
 use url::Url;
 
@@ -18,6 +19,7 @@ use crate::layout::{EXTENSION, folder, parse_partition, partition};
 use crate::log::Log;
 use crate::reader::Reader;
 use crate::row::Row;
+use crate::upload::Upload;
 use crate::{batch, moment};
 
 /// The rows that a reader holds at once.
@@ -194,40 +196,35 @@ impl Lake {
     /// # Errors
     /// As [`Self::put`].
     pub(crate) async fn write(&self, log: Log, date: Date, rows: &[Row], now: UtcDateTime) -> Result<u64, LakeError> {
-        let sequences = || rows.iter().map(|row| &row.sequence);
-        let first = sequences().min().cloned().unwrap_or_default();
-        let last = sequences().max().cloned().unwrap_or_default();
-        let name = file::of_batch(&first, &last, rows.len());
-        self.put(
-            log,
-            date,
-            &name,
-            &batch::of_rows(log, rows).map_err(LakeError::Merge)?,
-            &About {
-                log: log.name().to_owned(),
-                first_sequence: first.as_str().to_owned(),
-                last_sequence: last.as_str().to_owned(),
-                written_at: moment::milliseconds(now),
-                replaces: Vec::new(),
-            },
-        )
-        .await
+        let about = about(log, rows, now);
+        let name = file::of_batch(&about.first_sequence, &about.last_sequence, rows.len());
+        self.put(log, date, &name, rows, &about).await
+    }
+
+    /// Writes rows of a table, all of one number, as [`Self::write`] does rows of a stream. Other rows get another file.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) async fn write_mended(
+        &self,
+        log: Log,
+        date: Date,
+        rows: &[Row],
+        now: UtcDateTime,
+    ) -> Result<u64, LakeError> {
+        let about = about(log, rows, now);
+        let name = file::of_table(&about.first_sequence, rows.iter().map(|row| row.keys.as_slice()));
+        self.put(log, date, &name, rows, &about).await
     }
 
     /// Writes a file, at once and whole, and answers its bytes.
     ///
     /// # Errors
     /// If it may not have been written. Then it is not there, or it is there whole.
-    pub(crate) async fn put(
-        &self,
-        log: Log,
-        date: Date,
-        name: &str,
-        batch: &RecordBatch,
-        about: &About,
-    ) -> Result<u64, LakeError> {
+    async fn put(&self, log: Log, date: Date, name: &str, rows: &[Row], about: &About) -> Result<u64, LakeError> {
         let path = self.location(log, date, name);
-        let bytes = file::encode(log, batch, about).map_err(rows("write", &path))?;
+        let batch = batch::of_rows(log, rows).map_err(LakeError::Merge)?;
+        let bytes = file::encode(log, &batch, about).map_err(of_rows("write", &path))?;
         let size = bytes.len() as u64;
         self.objects
             .put(&path, PutPayload::from(bytes))
@@ -239,9 +236,10 @@ impl Lake {
     /// Begins a file that is written piece by piece, and is not there before its end.
     pub(crate) fn writer(&self, log: Log, date: Date, name: &str) -> Result<Writer, LakeError> {
         let path = self.location(log, date, name);
-        let properties = file::properties(log).map_err(rows("write", &path))?.build();
-        let upload = object_store::buffered::BufWriter::new(self.objects.clone(), path.clone());
-        let inner = AsyncArrowWriter::try_new(upload, log.schema(), Some(properties)).map_err(rows("write", &path))?;
+        let properties = file::properties(log).map_err(of_rows("write", &path))?.build();
+        let upload = Upload::new(self.objects.clone(), path.clone());
+        let inner =
+            AsyncArrowWriter::try_new(upload, log.schema(), Some(properties)).map_err(of_rows("write", &path))?;
         Ok(Writer { inner, path })
     }
 
@@ -256,13 +254,23 @@ impl Lake {
         }
     }
 
+    /// Reads what a file says of itself.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) async fn metadata(&self, file: &File) -> Result<Arc<ParquetMetaData>, LakeError> {
+        let mut reader = Reader::new(self.objects.clone(), file.location.clone(), file.size);
+        let metadata = reader.get_metadata(None).await;
+        metadata.map_err(of_rows("read", &file.location))
+    }
+
     /// Reads a file, some rows at a time.
     ///
     /// # Errors
     /// If it cannot be read, or holds other columns than its log has.
     pub async fn read(&self, file: &File) -> Result<Rows, LakeError> {
         let reader = Reader::new(self.objects.clone(), file.location.clone(), file.size);
-        let failed = || rows("read", &file.location);
+        let failed = || of_rows("read", &file.location);
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed())?;
         if builder.schema().fields() != file.log.schema().fields() {
             return Err(LakeError::Columns {
@@ -276,7 +284,7 @@ impl Lake {
         Ok(Rows {
             about: file::about(&metadata),
             count: metadata.file_metadata().num_rows().try_into().unwrap_or_default(),
-            batches: stream.map_err(move |source| rows("read", &path)(source)).boxed(),
+            batches: stream.map_err(move |source| of_rows("read", &path)(source)).boxed(),
         })
     }
 
@@ -304,13 +312,13 @@ pub struct Rows {
 
 /// A file that is being written.
 pub(crate) struct Writer {
-    inner: AsyncArrowWriter<object_store::buffered::BufWriter>,
+    inner: AsyncArrowWriter<Upload>,
     path: Path,
 }
 
 impl Writer {
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<(), LakeError> {
-        let failed = rows("write", &self.path);
+        let failed = of_rows("write", &self.path);
         self.inner.write(batch).await.map_err(&failed)?;
         if self.inner.in_progress_size() > file::ROW_GROUP_BYTES {
             self.inner.flush().await.map_err(&failed)?;
@@ -320,7 +328,7 @@ impl Writer {
 
     /// Ends the file: from now on it is there.
     pub(crate) async fn finish(mut self, about: &About) -> Result<u64, LakeError> {
-        let failed = rows("write", &self.path);
+        let failed = of_rows("write", &self.path);
         self.inner
             .append_key_value_metadata(file::metadata(about).map_err(&failed)?);
         match self.inner.finish().await {
@@ -347,6 +355,17 @@ impl File {
     }
 }
 
+fn about(log: Log, rows: &[Row], now: UtcDateTime) -> About {
+    let sequences = || rows.iter().map(|row| row.sequence.as_str());
+    About {
+        log: log.name().to_owned(),
+        first_sequence: sequences().min().unwrap_or_default().to_owned(),
+        last_sequence: sequences().max().unwrap_or_default().to_owned(),
+        written_at: moment::milliseconds(now),
+        replaces: Vec::new(),
+    }
+}
+
 /// What lies at `parts`, which slashes separate.
 fn under(root: &Path, parts: &str) -> Path {
     parts.split('/').fold(root.clone(), Path::join)
@@ -361,7 +380,7 @@ fn objects(action: &'static str, path: &Path) -> impl Fn(object_store::Error) ->
     }
 }
 
-fn rows(action: &'static str, path: &Path) -> impl Fn(ParquetError) -> LakeError + use<> {
+fn of_rows(action: &'static str, path: &Path) -> impl Fn(ParquetError) -> LakeError + use<> {
     let path = path.to_string();
     move |source| LakeError::Rows {
         action,

@@ -71,6 +71,31 @@ fn index_streams(file: &str) -> rusqlite::Result<()> {
     )
 }
 
+/// How long DynamoDB keeps a stream's record, in seconds.
+///
+/// Source: "Change data capture for DynamoDB Streams", Amazon DynamoDB Developer Guide.
+const STREAM_RETENTION: i64 = 24 * 60 * 60;
+
+/// What dynoxide adds to the numbers that it keeps before it shows them.
+const SEQUENCE_OFFSET: u128 = 100_000_000_000_000_000_000;
+
+/// Removes the records of a table's stream that are older than DynamoDB keeps them and come before the number `before`.
+/// dynoxide itself keeps all for ever.
+pub(super) fn forget_stream_records(file: &Path, table: &str, before: &str) -> rusqlite::Result<usize> {
+    let before = before
+        .parse::<u128>()
+        .ok()
+        .and_then(|before| before.checked_sub(SEQUENCE_OFFSET));
+    let Some(before) = before.and_then(|before| i64::try_from(before).ok()) else {
+        return Ok(0);
+    };
+    rusqlite::Connection::open(file)?.execute(
+        "DELETE FROM _stream_records WHERE table_name = ?1 AND CAST(sequence_number AS INTEGER) < ?2
+         AND created_at < CAST(strftime('%s', 'now') AS INTEGER) - ?3",
+        (table, before, STREAM_RETENTION),
+    )
+}
+
 /// The body of the database's thread. Says on `ready` where it listens, or why it does not.
 fn host(file: Option<&str>, ready: &mpsc::Sender<Result<SocketAddr, CloudError>>, stop: CancellationToken) {
     let open = || {

@@ -128,6 +128,7 @@ pub struct Cloud {
     stop: CancellationToken,
     front: JoinHandle<()>,
     dynamodb: dynamodb::Host,
+    tables_file: Option<PathBuf>,
     lock: Option<File>,
     _stop_when_dropped: DropGuard,
 }
@@ -160,7 +161,8 @@ impl Cloud {
             .map_err(CloudError::messages)?;
         let sns = sns::Sns::new(store.clone(), options.clock, sqs.clone());
         // The database ends after the port does, so that what is under way there finds it still running.
-        let (tables, dynamodb) = dynamodb::start(file("tables.sqlite").as_deref(), CancellationToken::new()).await?;
+        let tables_file = file("tables.sqlite");
+        let (tables, dynamodb) = dynamodb::start(tables_file.as_deref(), CancellationToken::new()).await?;
 
         let services = Arc::new(Services::new(tables, sqs, sns));
         let router = front::router(Arc::clone(&services));
@@ -182,6 +184,7 @@ impl Cloud {
             stop,
             front,
             dynamodb,
+            tables_file,
             lock,
             _stop_when_dropped: stop_when_dropped,
         })
@@ -227,6 +230,22 @@ impl Cloud {
     /// To be called after the clock was advanced: whoever waits for messages looks again.
     pub fn time_moved(&self) {
         self.services.sqs.wake_all();
+    }
+
+    /// Forgets the records of a table's stream that come before the number `before` and are older than DynamoDB would keep
+    /// them, and answers how many there were. A cloud in memory keeps them.
+    ///
+    /// # Errors
+    /// [`CloudError::Tables`] if the file of the tables cannot be written.
+    pub async fn forget_stream_records(&self, table: &str, before: &str) -> Result<usize, CloudError> {
+        let Some(file) = self.tables_file.clone() else {
+            return Ok(0);
+        };
+        let (table, before) = (table.to_owned(), before.to_owned());
+        tokio::task::spawn_blocking(move || dynamodb::forget_stream_records(&file, &table, &before))
+            .await
+            .map_err(CloudError::tables)?
+            .map_err(CloudError::tables)
     }
 
     /// What e-mail subscribers of topics would have got, oldest first. It is kept with the rest of the data.

@@ -66,9 +66,7 @@ impl Cloud {
                 .create(name("salesperson"), &["employee_id", "branch_id"])
                 .await?,
             sale_table: tables.create(name("sale"), &["sale_id", "employee_id"]).await?,
-            state_table: tables
-                .create_without_stream(name("sync"), shared::state::dynamodb::ID)
-                .await?,
+            state_table: tables.create(name("sync"), &[shared::state::dynamodb::ID]).await?,
             employee_queue_url: queues
                 .work(name("employee-queue"), &employee_dead_letter_queue_url)
                 .await?,
@@ -102,15 +100,7 @@ impl Tables {
             .stream_view_type(StreamViewType::NewImage)
             .build()
             .map_err(|error| failure(&name)(error.into()))?;
-        self.try_create(&name, keys, Some(stream))
-            .await
-            .map_err(failure(&name))?;
-        Ok(name)
-    }
-
-    /// A table whose writes concern nobody downstream.
-    async fn create_without_stream(&self, name: String, key: &str) -> Result<String, CloudError> {
-        self.try_create(&name, &[key], None).await.map_err(failure(&name))?;
+        self.try_create(&name, keys, stream).await.map_err(failure(&name))?;
         Ok(name)
     }
 
@@ -118,14 +108,14 @@ impl Tables {
         &self,
         name: &str,
         keys: &[&str],
-        stream: Option<StreamSpecification>,
+        stream: StreamSpecification,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
         let mut create = self
             .0
             .create_table()
             .table_name(name)
             .billing_mode(BillingMode::PayPerRequest)
-            .set_stream_specification(stream);
+            .stream_specification(stream.clone());
         for (key, kind) in keys.iter().zip([KeyType::Hash, KeyType::Range]) {
             let definition = AttributeDefinition::builder().attribute_name(*key);
             create = create
@@ -143,10 +133,20 @@ impl Tables {
                 return Err(error.into());
             }
         }
+        let mut has_stream = false;
         loop {
             let description = self.0.describe_table().table_name(name).send().await?;
-            match description.table().and_then(|table| table.table_status()) {
-                Some(TableStatus::Creating) => tokio::time::sleep(Duration::from_millis(20)).await,
+            let table = description.table();
+            match table.and_then(|table| table.table_status()) {
+                Some(TableStatus::Creating | TableStatus::Updating) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await
+                }
+                // A table of a version for which nobody read its stream.
+                _ if !has_stream && table.is_some_and(|table| table.latest_stream_arn().is_none()) => {
+                    let update = self.0.update_table().table_name(name);
+                    update.stream_specification(stream.clone()).send().await?;
+                    has_stream = true;
+                }
                 _ => return Ok(()),
             }
         }

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod dlq;
 pub mod doctor;
+pub mod lake;
 pub mod run;
 pub mod sql;
 pub mod status;
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 use crate::bench::BenchError;
 use crate::cloud::CloudError;
+use crate::feed::FeedError;
 use crate::pipeline::DepthError;
 use crate::state::StateError;
 use crate::vendor::{FaultsError, VendorError};
@@ -42,6 +44,9 @@ pub enum CommandError {
     /// A measurement.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// The lake.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
     /// The user.
     #[error("interrupted")]
     Interrupted,

@@ -32,6 +32,15 @@ pub(super) struct PlaceArgs {
 }
 
 impl PlaceArgs {
+    /// What is here, under `data`.
+    pub(super) fn here(data: PathBuf) -> Self {
+        Self {
+            data,
+            aws: false,
+            environment: None,
+        }
+    }
+
     /// The environment's name: the one that was given, or the one that everything has here.
     pub(super) fn environment(&self) -> &str {
         self.environment.as_deref().unwrap_or(ENVIRONMENT)
@@ -129,7 +138,12 @@ impl Place {
 
     /// Whether this process has the embedded cloud, and may use its data as it likes.
     pub(super) fn is_own(&self) -> bool {
-        self.own.is_some()
+        self.own_cloud().is_some()
+    }
+
+    /// The embedded cloud, if this process has it.
+    pub(super) fn own_cloud(&self) -> Option<&Cloud> {
+        self.own.as_ref().map(|(cloud, _)| cloud)
     }
 
     /// Remembers how late it is, where messages were touched: the next clock on this data must not be behind this one.

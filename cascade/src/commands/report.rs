@@ -5,9 +5,12 @@ use std::num::NonZeroU32;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use serde::Serialize;
+use indicatif::DecimalBytes;
+use lake::counts::Counts;
+use serde::{Serialize, Serializer};
 
 use crate::cloud::Usage;
+use crate::feed::Carried;
 use crate::pipeline::{RunOutcome, Stage};
 use crate::vendor::{Changes, Stats};
 
@@ -64,6 +67,9 @@ pub(super) struct RunReport {
     /// What changed in the simulated world since the run before.
     pub(super) changes: Option<Changes>,
     pub(super) database: Database,
+    /// What was carried into the lake, or why not all of it was.
+    #[serde(serialize_with = "serialize_lake")]
+    pub(super) lake: Result<Carried, String>,
     /// Where the log lines are.
     pub(super) log: String,
     /// Whether the user ended it.
@@ -154,6 +160,18 @@ impl fmt::Display for RunReport {
                 grouped(self.database.state_requests)
             ),
         );
+        if let Ok(carried) = &self.lake {
+            let Counts { rows, files, bytes, .. } = carried.counts;
+            let files = if files == 1 {
+                "1 file".to_owned()
+            } else {
+                format!("{} files", grouped(files))
+            };
+            facts.add(
+                "lake",
+                format!("{} rows in {files}, {}", grouped(rows), DecimalBytes(bytes)),
+            );
+        }
         let skipped = match outcome.skipped_seconds {
             0 => String::new(),
             seconds => format!(", and {seconds} s of waiting skipped on the simulated clock"),
@@ -189,11 +207,36 @@ impl RunReport {
         table
     }
 
+    /// Whether every message is done, and the lake has what it came to.
+    pub(super) fn is_complete(&self) -> bool {
+        self.outcome.is_complete() && self.lake.is_ok()
+    }
+
+    /// What the lake lacks, if anything.
+    fn lacking(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.lake {
+            Err(failure) => writeln!(
+                f,
+                "Incomplete: the lake is behind the tables, and the next run goes on from there: {failure}."
+            ),
+            Ok(carried) if !carried.incomplete.is_empty() => writeln!(
+                f,
+                "The streams no longer had everything for the lake's {}: `cascade lake rebuild` takes the rows from the tables.",
+                carried.incomplete.join(", ")
+            ),
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// Whether all is done, and if not, what is left and where to look.
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lacking(f)?;
         let outcome = &self.outcome;
         let total = outcome.total();
         if outcome.is_complete() {
+            if self.lake.is_err() {
+                return writeln!(f, "Every message is done. The log says more: {}", self.log);
+            }
             if total.unchanged > 0 {
                 write!(f, "{} unchanged records cost no write. ", grouped(total.unchanged))?;
             }
@@ -226,6 +269,13 @@ impl RunReport {
             writeln!(f, "  {letters} messages are in {queue}; each carries its reason.")?;
         }
         writeln!(f, "The log says more: {}", self.log)
+    }
+}
+
+fn serialize_lake<S: Serializer>(lake: &Result<Carried, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    match lake {
+        Ok(carried) => carried.serialize(serializer),
+        Err(failure) => serializer.collect_map([("error", failure)]),
     }
 }
 

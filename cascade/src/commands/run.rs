@@ -74,6 +74,7 @@ async fn collect(args: RunArgs, thoroughness: Thoroughness) -> Result<bool, Comm
             session.vendor_url, session.quota
         );
     }
+    session.forget_streams().await?;
     let mut reports = Vec::new();
     for hour in 0..args.hours.get() {
         if hour > 0 {
@@ -83,14 +84,13 @@ async fn collect(args: RunArgs, thoroughness: Thoroughness) -> Result<bool, Comm
         if !args.json {
             say(&report)?;
         }
-        let goes_on = report.outcome.is_complete() && !session.stop.is_cancelled();
+        let goes_on = report.is_complete() && !session.stop.is_cancelled();
         reports.push(report);
         if !goes_on {
             break;
         }
     }
-    let complete =
-        reports.len() == args.hours.get() as usize && reports.iter().all(|report| report.outcome.is_complete());
+    let complete = reports.len() == args.hours.get() as usize && reports.iter().all(RunReport::is_complete);
     if args.json {
         say(format_args!("{:#}", json!({ "complete": complete, "runs": reports })))?;
     }
@@ -163,6 +163,12 @@ async fn run_once(session: &mut Session, thoroughness: Thoroughness, quiet: bool
     };
     session.state.last_run = Some(outcome.clone());
     session.state.reach(session.clock.now())?;
+    let database = Database::of(&session.cloud.usage().since(&cloud_before), &session.places.state_table);
+    let lake = session
+        .feed
+        .carry()
+        .await
+        .map_err(|failure| shared::error_chain(&failure));
     Ok(RunReport {
         first,
         verified: thoroughness == Thoroughness::Verify,
@@ -170,7 +176,8 @@ async fn run_once(session: &mut Session, thoroughness: Thoroughness, quiet: bool
         quota: session.quota,
         vendor: session.vendor.as_ref().map(|vendor| vendor.stats_since(asked_before)),
         changes,
-        database: Database::of(&session.cloud.usage().since(&cloud_before), &session.places.state_table),
+        database,
+        lake,
         log: session.log.display().to_string(),
         interrupted: session.stop.is_cancelled(),
         outcome,

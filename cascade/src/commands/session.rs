@@ -26,6 +26,7 @@ use url::Url;
 
 use super::CommandError;
 use crate::cloud::{Cloud, CloudOptions, Provisioned};
+use crate::feed::Feed;
 use crate::pipeline::{Pipeline, PipelineOptions};
 use crate::state::{Simulation, Source, State, Wish, parse_time};
 use crate::vendor::{Faults, VendorOptions, VendorServer, WorldOptions};
@@ -138,6 +139,7 @@ pub(super) struct Session {
     pub(super) vendor_url: Url,
     pub(super) quota: NonZeroU32,
     pub(super) pipeline: Pipeline,
+    pub(super) feed: Feed,
     pub(super) clock: Clock,
     pub(super) state: State,
     pub(super) stop: CancellationToken,
@@ -220,13 +222,14 @@ impl Session {
         )?;
         let options = PipelineOptions {
             vendor: Arc::new(client),
-            checkpoints: Checkpoints::new(Some(state_table), clock.clone(), jitter.clone()),
+            checkpoints: Checkpoints::new(Some(state_table.clone()), clock.clone(), jitter.clone()),
             lookback: Lookback::hours(args.lookback),
             clock: clock.clone(),
             jitter,
             stop: stop.clone(),
         };
         let pipeline = Pipeline::new(&aws, places.clone(), options);
+        let feed = Feed::open(&aws, ENVIRONMENT, &args.data, Some(state_table))?;
         state.endpoint = Some(cloud.endpoint());
         state.reach(clock.now())?;
         Ok(Self {
@@ -236,11 +239,23 @@ impl Session {
             vendor_url,
             quota,
             pipeline,
+            feed,
             clock,
             state,
             stop,
             log,
         })
+    }
+
+    /// Lets the cloud forget what its streams have kept long enough and the lake has.
+    ///
+    /// # Errors
+    /// If the file of the tables cannot be written.
+    pub(super) async fn forget_streams(&self) -> Result<(), CommandError> {
+        for (table, number) in self.feed.carried_up_to().await {
+            self.cloud.forget_stream_records(&table, &number).await?;
+        }
+        Ok(())
     }
 
     /// Ends everything in order.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use shared::error_chain;
 use shared::run::RunId;
 use shared::tally::Counts;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -46,6 +47,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How often a hurried clock is moved on.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How often the streams are looked at for the lake.
+const FEED: Duration = Duration::from_secs(1);
+
+/// How often the lake's small files are put together.
+const COMPACTION: Duration = Duration::from_secs(60 * 60);
+
 /// Runs until Ctrl-C.
 ///
 /// # Errors
@@ -76,8 +83,12 @@ pub async fn up(args: UpArgs) -> Result<(), CommandError> {
     ))?;
 
     let stop = session.stop.clone();
+    session.forget_streams().await?;
     if args.no_schedule {
-        interrupted().await;
+        tokio::select! {
+            () = interrupted() => {}
+            ended = lake(&session) => return ended,
+        }
     } else {
         let view = View::default();
         let running = async {
@@ -86,6 +97,7 @@ pub async fn up(args: UpArgs) -> Result<(), CommandError> {
                 every_minute(&session, &view, Stage::Salespersons, args.speed),
                 every_minute(&session, &view, Stage::Sales, args.speed),
                 hurry(&session, args.speed),
+                lake(&session),
             )
             .map(drop)
         };
@@ -98,6 +110,7 @@ pub async fn up(args: UpArgs) -> Result<(), CommandError> {
         stop.cancel();
         running.await?;
     }
+    session.feed.carry().await?;
     session.state.reach(session.clock.now())?;
     session.shutdown().await
 }
@@ -178,6 +191,39 @@ async fn hurry(session: &Session, speed: NonZeroU32) -> Result<(), CommandError>
         }
         if !extra.is_zero() && session.clock.advance(extra) {
             session.cloud.time_moved();
+        }
+    }
+}
+
+/// Carries what the streams have into the lake, about each second, and once an hour puts small files together.
+async fn lake(session: &Session) -> Result<(), CommandError> {
+    let mut ticks = interval(FEED);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut compacted = Instant::now();
+    // Told when it changes, not each second anew.
+    let mut told = None;
+    loop {
+        tokio::select! {
+            () = session.stop.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        let failure = session.feed.carry().await.err().map(|failure| error_chain(&failure));
+        if failure != told {
+            match &failure {
+                Some(failure) => say(format_args!("The lake is behind the tables: {failure}"))?,
+                None => say(format_args!("The lake is up to date again."))?,
+            }
+            told = failure;
+        }
+        if compacted.elapsed() >= COMPACTION {
+            compacted = Instant::now();
+            session.forget_streams().await?;
+            if let Err(failure) = session.feed.compact().await {
+                say(format_args!(
+                    "The lake's small files are not put together: {}",
+                    error_chain(&failure)
+                ))?;
+            }
         }
     }
 }
