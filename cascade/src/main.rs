@@ -8,11 +8,12 @@ use cascade::commands::dlq::DlqArgs;
 use cascade::commands::doctor::DoctorArgs;
 use cascade::commands::lake::LakeArgs;
 use cascade::commands::run::RunArgs;
+use cascade::commands::sql::SqlArgs;
 use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
 use cascade::commands::verify::VerifyArgs;
-use cascade::commands::{CommandError, backfill, bench, dlq, doctor, lake, run, status, up, vendor, verify};
+use cascade::commands::{CommandError, backfill, bench, dlq, doctor, lake, run, sql, status, up, vendor, verify};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -39,6 +40,7 @@ enum Command {
     Lake(LakeArgs),
     Verify(VerifyArgs),
     Backfill(BackfillArgs),
+    Sql(SqlArgs),
     Vendor(VendorArgs),
     Bench(BenchArgs),
 }
@@ -60,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Lake(args) => lake::lake(args).await.map(|()| true),
         Command::Verify(args) => verify::verify(args).await,
         Command::Backfill(args) => backfill::backfill(args).await,
+        Command::Sql(args) => Err(sql::sql(args)),
         Command::Vendor(args) => vendor::vendor(args).await.map(|()| true),
         Command::Bench(args) => bench::bench(args).await,
     };

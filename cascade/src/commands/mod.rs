@@ -6,6 +6,7 @@ pub mod dlq;
 pub mod doctor;
 pub mod lake;
 pub mod run;
+pub mod sql;
 pub mod status;
 pub mod up;
 pub mod vendor;
