@@ -74,8 +74,8 @@ fn of_table(context: &Context<'_>, entity: Entity, told: &Told<TableFacts>) -> V
     })
 }
 
-/// The table that the functions share the quota by. What it says of now is all that matters of it: it needs no stream, no
-/// recovery and no protection.
+/// The table that the functions share the quota by. What it says of now is all that matters of it: it needs no recovery and no
+/// protection.
 fn of_state(context: &Context<'_>, told: &Told<StateFacts>) -> Vec<Finding> {
     let name = context.name(STATE_TABLE);
     let enable = || {
