@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use cascade::feed::{DIRECTORY, Feed, open_lake};
 use futures::TryStreamExt;
 use lake::log::Log;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use shared::number::Number;
 use shared::value::Value;
 use tempfile::TempDir;
@@ -345,6 +345,12 @@ fn a_run_carries_into_the_lake_and_the_command_looks_at_it_and_puts_it_together(
     assert_eq!(status(&["compact"])["compacted_files"], 0);
     assert_eq!(status(&["rebuild"])["sales"]["rows"], 0);
     assert_eq!(status(&["status"]), before);
+    assert!(status(&["compact", "--today"])["compacted_files"].as_u64() >= Some(2));
+    let after = status(&["status"]);
+    assert_eq!(
+        (&after["logs"][2]["files"], &after["logs"][2]["changes"]),
+        (&json!(1), &before["logs"][2]["changes"])
+    );
     let table = user.cascade(&["lake", "status", "--data", "data"]);
     assert!(
         table.stdout.contains("The lake in data/lake") && table.stdout.contains("newest change"),
