@@ -52,6 +52,9 @@ pub struct Part {
     /// The date, such as `2026-11-21`.
     #[serde(default)]
     pub date: Option<Day>,
+    /// Whether the files of the day that is not over are put together however few they are.
+    #[serde(default)]
+    pub today: bool,
 }
 
 /// A log by its name.
@@ -139,7 +142,7 @@ impl Compaction<'_> {
                     return self.result(all, failed);
                 }
                 all += 1;
-                if let Err(failure) = self.folder(log, date, files, counts).await {
+                if let Err(failure) = self.folder(log, date, files, part.today, counts).await {
                     error!(
                         log = log.name(),
                         %date,
@@ -165,7 +168,14 @@ impl Compaction<'_> {
         }
     }
 
-    async fn folder(&self, log: Log, date: Date, files: Vec<File>, counts: &mut Counts) -> Result<(), LakeError> {
+    async fn folder(
+        &self,
+        log: Log,
+        date: Date,
+        files: Vec<File>,
+        however_few: bool,
+        counts: &mut Counts,
+    ) -> Result<(), LakeError> {
         let replaced = replaced(self.lake, &files).await?;
         let kept_ms = i64::try_from(self.policy.keep_replaced.as_millis()).unwrap_or(i64::MAX);
         let keep_from = moment::milliseconds(self.now).saturating_sub(kept_ms);
@@ -184,7 +194,7 @@ impl Compaction<'_> {
                 None => {}
             }
         }
-        let is_over = date < self.now.date();
+        let is_over = date < self.now.date() || however_few;
         let enough = if is_over { 2 } else { self.policy.today_from.max(2) };
         while small.len() >= enough && !(self.ends)() {
             small.sort_by_key(|file| file.size);

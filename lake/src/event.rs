@@ -12,10 +12,19 @@ use crate::compaction::Part;
 #[derive(Debug)]
 pub enum Event {
     /// Records of a table's stream, in their order, as an event source mapping delivers them.
-    Records(Vec<Box<RawValue>>),
+    Records(Vec<Delivered>),
     /// The schedule's event, `{}`, or a direct call such as `{"compact": {"log": "sales", "date": "2026-11-21"}}`: small files are
     /// put together.
     Compact(Part),
+}
+
+/// A record as it was delivered.
+#[derive(Debug)]
+pub struct Delivered {
+    /// What can be told of any record.
+    pub head: Head,
+    /// The whole of it.
+    pub text: Box<RawValue>,
 }
 
 /// An event of none of the expected shapes. Nothing was written.
@@ -53,14 +62,17 @@ impl Event {
         let text = |name: &str| -> Option<String> { serde_json::from_str(fields.get(name)?.get()).ok() };
         if fields.contains_key("Records") {
             let Records { records } = parsed(raw)?;
-            for (index, record) in records.iter().enumerate() {
-                let source = Head::of(record.get()).source;
-                if source.as_deref() != Some("aws:dynamodb") {
-                    let source = source.as_deref().unwrap_or("nowhere");
-                    return Err(format!("record {index} comes from {source}, not from aws:dynamodb"));
+            let records = records.into_iter().enumerate().map(|(index, text)| {
+                let head = Head::of(text.get());
+                match head.source.as_deref() {
+                    Some("aws:dynamodb") => Ok(Delivered { head, text }),
+                    other => {
+                        let source = other.unwrap_or("nowhere");
+                        Err(format!("record {index} comes from {source}, not from aws:dynamodb"))
+                    }
                 }
-            }
-            return Ok(Self::Records(records));
+            });
+            return records.collect::<Result<_, _>>().map(Self::Records);
         }
         if fields.is_empty() {
             return Ok(Self::Compact(Part::default()));

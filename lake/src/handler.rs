@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::collector::Call;
@@ -17,7 +16,7 @@ use tracing::{Instrument, error, error_span, info, warn};
 use crate::change::{Change, Head, Unreadable, table_keys};
 use crate::compaction::{Compaction, CompactionError, Part, Policy};
 use crate::counts::Counts;
-use crate::event::{Event, UnknownEvent};
+use crate::event::{Delivered, Event, UnknownEvent};
 use crate::log::Log;
 use crate::row::Row;
 use crate::runs::Runs;
@@ -154,7 +153,7 @@ impl LakeFunction {
 
     async fn records(
         &self,
-        records: &[Box<RawValue>],
+        records: &[Delivered],
         counts: &mut Counts,
     ) -> (Option<Failure>, Result<Value, HandlerError>) {
         counts.records = records.len() as u64;
@@ -166,16 +165,13 @@ impl LakeFunction {
             Reason::Unreadable(_) => counts.refused = 1,
             Reason::Lake(_) => counts.failed = (records.len() - index) as u64,
         }
-        let head = records
-            .get(index)
-            .map(|record| Head::of(record.get()))
-            .unwrap_or_default();
-        let Some(sequence) = head.sequence() else {
+        let head = records.get(index).map(|record| &record.head);
+        let Some(sequence) = head.and_then(Head::sequence) else {
             let source = reason;
             return (None, Err(HandlerError::Nameless { index, source }));
         };
         error!(
-            table = head.table(),
+            table = head.and_then(Head::table),
             sequence,
             reason = error_chain(&reason),
             "a record is not in the lake; it and what follows it is handed back"
@@ -190,13 +186,13 @@ impl LakeFunction {
     }
 
     /// Writes what can be written of the records; answers the first of them that is not.
-    async fn write(&self, records: &[Box<RawValue>], counts: &mut Counts) -> Option<(usize, Reason)> {
+    async fn write(&self, records: &[Delivered], counts: &mut Counts) -> Option<(usize, Reason)> {
         let mut batches: BTreeMap<(Log, Date), Batch> = BTreeMap::new();
         let mut seen: BTreeMap<Log, Kinds> = BTreeMap::new();
         let mut failed = None;
         let runs = self.runs(records, counts).await;
         for (index, record) in records.iter().enumerate() {
-            match self.row(record.get(), &runs, &mut seen) {
+            match self.row(record, &runs, &mut seen) {
                 Ok(Some((log, date, row))) => {
                     let fresh = || Batch {
                         first: index,
@@ -230,12 +226,8 @@ impl LakeFunction {
     }
 
     /// The runs, where there are records that belong to one.
-    async fn runs(&self, records: &[Box<RawValue>], counts: &mut Counts) -> Runs {
-        let is_of_entity = |record: &Box<RawValue>| {
-            let head = Head::of(record.get());
-            let log = head.table().and_then(|table| self.tables.get(table));
-            log.is_some_and(|log| log.entity().is_some())
-        };
+    async fn runs(&self, records: &[Delivered], counts: &mut Counts) -> Runs {
+        let is_of_entity = |record: &Delivered| self.log_of(record).is_some_and(|log| log.entity().is_some());
         let Some(state) = self.state.as_ref().filter(|_| records.iter().any(is_of_entity)) else {
             return Runs::default();
         };
@@ -252,17 +244,20 @@ impl LakeFunction {
         }
     }
 
+    fn log_of(&self, record: &Delivered) -> Option<Log> {
+        self.tables.get(record.head.table()?).copied()
+    }
+
     /// The row of a record, and where it goes; `None` for one that is about nothing that the lake keeps.
     fn row(
         &self,
-        record: &str,
+        record: &Delivered,
         runs: &Runs,
         seen: &mut BTreeMap<Log, Kinds>,
     ) -> Result<Option<(Log, Date, Row)>, Unreadable> {
-        let head = Head::of(record);
-        let log = head.table().and_then(|table| self.tables.get(table)).copied();
-        let log = log.ok_or_else(|| Unreadable::Table(head.stream.clone().unwrap_or_default()))?;
-        let change = Change::read(record, &table_keys(log))?;
+        let stream = || record.head.stream.clone().unwrap_or_default();
+        let log = self.log_of(record).ok_or_else(|| Unreadable::Table(stream()))?;
+        let change = Change::read(record.text.get(), &table_keys(log))?;
         let row = if log.entity().is_some() {
             Sightings::look_at(log, &change.image, seen.entry(log).or_default());
             Some(row::of_entity(log, change, runs)?)

@@ -45,6 +45,11 @@ pub(crate) fn day(text: &str) -> Option<i32> {
     Some(parse_date(text)?.to_julian_day() - FIRST_DAY)
 }
 
+/// The day so many days after 1970's first; `None` if the calendar ends before.
+pub(crate) fn date_of(days: i32) -> Option<Date> {
+    Date::from_julian_day(days.checked_add(FIRST_DAY)?).ok()
+}
+
 /// Reads a day such as `2023-01-01`, and nothing else.
 pub(crate) fn parse_date(text: &str) -> Option<Date> {
     Date::parse(text, DAY).ok().filter(|_| text.len() == 10)
@@ -66,6 +71,7 @@ mod tests {
         assert_eq!(day("1970-01-01"), Some(0));
         assert_eq!(day("1969-12-31"), Some(-1));
         assert_eq!(day("2026-11-21"), Some(20_778));
+        assert_eq!(date_of(20_778).map(format_date).as_deref(), Some("2026-11-21"));
         assert_eq!(of_vendor_timestamp("1970-01-01 00:00:01"), Some(1000));
         assert_eq!(of_last_modified("1970-01-01T00:00:00.001Z"), Some(1));
         assert_eq!(of_rfc3339("1970-01-01T01:00:00+01:00"), Some(0));

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Date32Type, Decimal128Type, Int64Type, TimestampMillisecondType};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use serde_json::value::RawValue;
 use shared::number::Number;
+use shared::run::{format_vendor_timestamp, last_modified};
 use shared::value::Value;
 
 use crate::change::{Change, Sequence, Unreadable};
@@ -155,6 +160,48 @@ pub(crate) fn scaled(number: &Number) -> Option<i128> {
     // A number with an exponent is no number of digits alone: it is too large, or too close to zero.
     let scaled: i128 = format!("{whole}{fraction:0<scale$}").parse().ok()?;
     (scaled.unsigned_abs() < 10_u128.pow(DECIMAL.0.into())).then_some(scaled)
+}
+
+/// The item that a row of an entity's log came from, its key left out: what [`of_entity`] was given. `None` if the batch has other
+/// columns, or attributes that are no JSON object.
+pub fn item(log: Log, batch: &RecordBatch, row: usize) -> Option<BTreeMap<String, Value>> {
+    let attributes = batch.column_by_name(ATTRIBUTES)?.as_string_opt::<i32>()?.value(row);
+    let attributes: BTreeMap<String, Box<RawValue>> = serde_json::from_str(attributes).ok()?;
+    let mut item = attributes
+        .into_iter()
+        .map(|(name, raw)| Some((name, Value::from_json(&raw).ok()?)))
+        .collect::<Option<BTreeMap<_, _>>>()?;
+    let own = [(LAST_MODIFIED, None), (DELETED_AT, None)];
+    let known = log.known_attributes().iter().map(|(name, kind)| (*name, Some(*kind)));
+    for (name, kind) in known.chain(own) {
+        let column = batch.column_by_name(name)?;
+        // What its column does not hold exactly stands among the attributes.
+        if column.is_valid(row) && !item.contains_key(name) {
+            item.insert(name.to_owned(), value(kind, column, row)?);
+        }
+    }
+    Some(item)
+}
+
+/// The value that stands in a column; in one of our own times, if it is none of a known attribute's.
+fn value(kind: Option<Kind>, column: &ArrayRef, row: usize) -> Option<Value> {
+    let time = || moment::time_of(column.as_primitive_opt::<TimestampMillisecondType>()?.value(row));
+    let number = |text: String| Number::parse(&text).ok().map(Value::Number);
+    match kind {
+        Some(Kind::Text | Kind::Id) => Some(Value::String(column.as_string_opt::<i32>()?.value(row).to_owned())),
+        Some(Kind::Whole) => number(column.as_primitive_opt::<Int64Type>()?.value(row).to_string()),
+        Some(Kind::Date) => {
+            let day = column.as_primitive_opt::<Date32Type>()?.value(row);
+            moment::date_of(day).map(|date| Value::String(moment::format_date(date)))
+        }
+        Some(Kind::Timestamp) => Some(Value::String(format_vendor_timestamp(time()?))),
+        Some(Kind::Decimal) => {
+            let scaled = column.as_primitive_opt::<Decimal128Type>()?.value(row);
+            number(format!("{scaled}E-{}", DECIMAL.1))
+        }
+        Some(Kind::Boolean) => Some(Value::Bool(column.as_boolean_opt()?.value(row))),
+        None => Some(Value::String(last_modified(time()?))),
+    }
 }
 
 #[cfg(test)]

@@ -39,10 +39,19 @@ enum Command {
     /// Count changes, files and bytes, and name the newest change of each log
     Status(Options),
     /// Put small files together: those of days that are over, and of today where there are many
-    Compact(Options),
+    Compact(CompactOptions),
     /// Take rows from the tables that the lake lacks: after the tables' streams have lost changes, or for a data directory that is
     /// older than its lake
     Rebuild(Options),
+}
+
+#[derive(Debug, Args)]
+struct CompactOptions {
+    #[command(flatten)]
+    options: Options,
+    /// Put today's files together however few they are
+    #[arg(long)]
+    today: bool,
 }
 
 #[derive(Debug, Args)]
@@ -95,8 +104,8 @@ async fn status(options: &Options) -> Result<(), CommandError> {
     }
 }
 
-async fn compact(options: &Options) -> Result<(), CommandError> {
-    let counts = feed::compact(&open(options)?).await?;
+async fn compact(CompactOptions { options, today }: &CompactOptions) -> Result<(), CommandError> {
+    let counts = feed::compact(&open(options)?, *today).await?;
     if options.json {
         return say(format_args!("{:#}", json!(counts)));
     }

@@ -27,7 +27,7 @@ use lake::log::Log;
 use lake::rebuild::RebuildError;
 use lake::store::{Lake, LakeError, OpenError};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::collector::Call;
 use shared::entity::Entity;
@@ -202,14 +202,16 @@ pub fn open_lake(data: &Path) -> Result<(PathBuf, Lake), FeedError> {
     Ok((directory.clone(), Lake::open(&url)?))
 }
 
-/// Puts small files of a lake together, as the function's schedule does.
+/// Puts small files of a lake together, as the function's schedule does; with `today`, those of the day that is not over as
+/// well, however few they are.
 ///
 /// # Errors
 /// If not all of it could be done.
-pub async fn compact(lake: &Lake) -> Result<Counts, FeedError> {
+pub async fn compact(lake: &Lake, today: bool) -> Result<Counts, FeedError> {
     let clock = Clock::system();
     let function = LakeFunction::new(lake.clone(), HashMap::new(), None, clock.clone(), Jitter::random());
-    let handled = function.handle("{}", call("compact".to_owned(), &clock)).await;
+    let event = json!({"compact": {"today": today}}).to_string();
+    let handled = function.handle(&event, call("compact".to_owned(), &clock)).await;
     handled.answer?;
     Ok(handled.counts)
 }
@@ -277,7 +279,7 @@ impl Feed {
     /// # Errors
     /// If not all of it could be done.
     pub async fn compact(&self) -> Result<Counts, FeedError> {
-        compact(&self.lake).await
+        compact(&self.lake, false).await
     }
 
     /// For each table, the number of a record of its stream up to which the lake has everything.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, KeysAndAttributes, PutRequest, ReturnValuesOnConditionCheckFailure, StreamViewType, WriteRequest,
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes, PutRequest,
+    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, StreamViewType, WriteRequest,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
 use cascade::cloud::Cloud;
@@ -29,6 +30,43 @@ fn number(value: &str) -> AttributeValue {
 }
 
 #[tokio::test]
+async fn a_table_without_a_stream_is_given_one() {
+    let (cloud, _clock) = crate::cloud().await;
+    let tables = Client::new(&cloud.sdk_config());
+    // given, as a version made it for which nobody read its stream
+    let key = AttributeDefinition::builder()
+        .attribute_name("id")
+        .attribute_type(ScalarAttributeType::S);
+    let schema = KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash);
+    let create = tables
+        .create_table()
+        .table_name("sync-dev")
+        .billing_mode(BillingMode::PayPerRequest);
+    let create = create.attribute_definitions(key.build().expect("a key"));
+    create
+        .key_schema(schema.build().expect("a schema"))
+        .send()
+        .await
+        .expect("a table");
+    // when
+    for _ in 0..2 {
+        cloud.provision("dev").await.expect("provisioned");
+    }
+    // then
+    let description = tables
+        .describe_table()
+        .table_name("sync-dev")
+        .send()
+        .await
+        .expect("a table");
+    let stream = description
+        .table()
+        .and_then(|table| table.stream_specification())
+        .expect("a stream");
+    assert_eq!(stream.stream_view_type(), Some(&StreamViewType::NewImage));
+}
+
+#[tokio::test]
 async fn an_environment_is_provisioned_as_the_contract_says_and_only_once() {
     let (cloud, _clock) = crate::cloud().await;
     // when
@@ -41,6 +79,7 @@ async fn an_environment_is_provisioned_as_the_contract_says_and_only_once() {
         ("branch-dev", vec!["branch_id"]),
         ("salesperson-dev", vec!["employee_id", "branch_id"]),
         ("sale-dev", vec!["sale_id", "employee_id"]),
+        ("sync-dev", vec!["id"]),
     ] {
         let description = tables.describe_table().table_name(table).send().await.expect("a table");
         let description = description.table().expect("a table");

@@ -294,7 +294,7 @@ pub(crate) async fn tables(cloud: &Cloud, places: &Provisioned) -> Tables {
     tables
 }
 
-async fn scan(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Vec<HashMap<String, AttributeValue>> {
+pub(crate) async fn scan(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Vec<HashMap<String, AttributeValue>> {
     let mut pages = dynamodb.scan().table_name(table).into_paginator().items().send();
     let mut items = Vec::new();
     while let Some(item) = pages.next().await {

@@ -6,6 +6,7 @@ mod deliveries;
 mod failures;
 mod harness;
 mod hours;
+mod lake;
 mod loads;
 mod model;
 mod quota;

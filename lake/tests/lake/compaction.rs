@@ -169,9 +169,11 @@ async fn the_day_that_is_not_over_is_compacted_once_it_has_many_small_files() {
     assert_eq!(compact(&stage).await.compacted_files, 16);
     deliver(&stage, 17, NOON).await;
     assert_eq!(compact(&stage).await, Counts::default());
+    assert_eq!(compact_part(&stage, json!({"today": true})).await.compacted_files, 2);
+    deliver(&stage, 18, NOON).await;
     stage.clock.advance(Duration::from_secs(24 * 60 * 60));
     let counts = compact(&stage).await;
-    assert_eq!((counts.compacted_files, counts.rows, counts.deleted_files), (2, 17, 16));
+    assert_eq!((counts.compacted_files, counts.rows, counts.deleted_files), (2, 18, 18));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use arrow_array::{Array, RecordBatch};
 use futures::TryStreamExt;
 use lake::compaction::Policy;
 use lake::handler::{Handled, LakeFunction};
-use lake::log::{ATTRIBUTES, Kind, Log};
+use lake::log::{Kind, Log};
 use lake::store::Lake;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -117,6 +117,18 @@ impl Stage {
         rows
     }
 
+    /// The items that the rows in an entity's files came from.
+    pub(crate) async fn items(&self, log: Log) -> Vec<BTreeMap<String, shared::value::Value>> {
+        let mut items = Vec::new();
+        for file in self.lake.files(log).await.unwrap() {
+            let mut batches = self.lake.read(&file).await.unwrap().batches;
+            while let Some(batch) = batches.try_next().await.unwrap() {
+                items.extend((0..batch.num_rows()).map(|row| lake::row::item(log, &batch, row).unwrap()));
+            }
+        }
+        items
+    }
+
     /// Each change once, by key and number: what the `…_changes` view says.
     pub(crate) async fn changes(&self, log: Log) -> BTreeMap<(Vec<String>, String), Cells> {
         let rows = self.rows(log).await;
@@ -186,34 +198,6 @@ fn cell(batch: &RecordBatch, row: usize, name: &str, kind: Kind) -> Option<Strin
         }
         Kind::Boolean => column.as_boolean().value(row).to_string(),
     })
-}
-
-/// The item that a row of an entity came from, its key left out: each attribute's JSON text.
-pub(crate) fn image(log: Log, row: &Cells) -> BTreeMap<String, shared::value::Value> {
-    use shared::number::Number;
-    use shared::value::Value as Exact;
-
-    let raw: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(&text(row, ATTRIBUTES)).unwrap();
-    let mut image: BTreeMap<String, Exact> = raw
-        .into_iter()
-        .map(|(name, raw)| (name, Exact::from_json(&raw).unwrap()))
-        .collect();
-    let moments = [("last_modified", Kind::Timestamp), ("deleted_at", Kind::Timestamp)];
-    for (name, kind) in log.known_attributes().iter().chain(&moments) {
-        let Some(text) = &row[name] else { continue };
-        // What the column does not say exactly stands among the attributes.
-        image.entry((*name).to_owned()).or_insert_with(|| match kind {
-            Kind::Whole | Kind::Decimal => Exact::Number(Number::parse(text).unwrap()),
-            Kind::Timestamp if *name == "transaction_timestamp" => Exact::String(vendor_form(text)),
-            _ => Exact::String(text.clone()),
-        });
-    }
-    image
-}
-
-/// `2023-01-01 23:43:23` of `2023-01-01T23:43:23.000Z`.
-fn vendor_form(text: &str) -> String {
-    text.trim_end_matches(".000Z").replace('T', " ")
 }
 
 /// A record of the stream of the table of a log.
