@@ -131,7 +131,7 @@ fn parse_location(text: &str) -> Result<Location, LocationError> {
     text.parse()
 }
 
-/// A number of bytes, such as `512M` or `1.5G`.
+/// A number of bytes, such as `512M` or `2G`.
 fn parse_memory(text: &str) -> Result<usize, String> {
     let expected = "expected a size such as 512M or 2G, at least 64M";
     let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());

@@ -1,7 +1,9 @@
 //! What may be asked: statements that only read.
 
+use std::collections::BTreeSet;
+
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
-use datafusion::sql::sqlparser::ast::{Expr, Select, SelectItem, SetExpr, Statement as Sql};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Select, SelectItem, SetExpr, Statement as Sql};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
@@ -32,10 +34,11 @@ impl Statement {
             .and_then(|mut parser| parser.parse_statements())
             .map_err(refuse)?;
         let mut statements = Vec::new();
-        for (number, statement) in parsed.into_iter().enumerate() {
+        for (number, mut statement) in parsed.into_iter().enumerate() {
             if !only_reads(&statement) {
                 return Err(refusal().at(start_of(text, number)));
             }
+            number_alike(&mut statement);
             statements.push(Self {
                 headings: headings(&statement),
                 parsed: statement,
@@ -104,6 +107,38 @@ fn headings(statement: &Parsed) -> Vec<Option<String>> {
         _ => None,
     });
     headings.collect::<Option<Vec<_>>>().unwrap_or_default()
+}
+
+/// Gives a name to each column that DataFusion would take for another one, as Trino does: `_col1` to the second one.
+fn number_alike(statement: &mut Parsed) {
+    let Parsed::Statement(sql) = statement else { return };
+    let Sql::Query(query) = sql.as_mut() else { return };
+    let Some(select) = first_select_mut(&mut query.body) else {
+        return;
+    };
+    let mut texts = BTreeSet::new();
+    for (position, item) in select.projection.iter_mut().enumerate() {
+        let SelectItem::UnnamedExpr(computed) = item else {
+            continue;
+        };
+        // One subquery is like any other.
+        let is_subquery = matches!(computed, Expr::Subquery(_));
+        if !texts.insert(computed.to_string()) || is_subquery {
+            *item = SelectItem::ExprWithAlias {
+                expr: computed.clone(),
+                alias: Ident::new(format!("_col{position}")),
+            };
+        }
+    }
+}
+
+fn first_select_mut(body: &mut SetExpr) -> Option<&mut Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::Query(query) => first_select_mut(&mut query.body),
+        SetExpr::SetOperation { left, .. } => first_select_mut(left),
+        _ => None,
+    }
 }
 
 /// The SELECT that gives the columns their names.

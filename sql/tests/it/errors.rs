@@ -148,6 +148,26 @@ async fn a_question_that_needs_too_much_memory_ends_in_an_error() {
 }
 
 #[tokio::test]
+async fn files_are_listed_once_a_question_however_often_it_names_them() {
+    let streams = Streams::new().await;
+    let one = |number: u64| sale("INSERT", number, &number.to_string(), json!({"amount": {"N": "1"}}));
+    streams.deliver(&[one(1)]).await;
+    let store = Arc::new(Losing::new(streams.objects.clone(), 0));
+    let lake = Lake::over(store.clone(), MEMORY).await.unwrap();
+    let console = Console::new(lake, Format::Csv, None, || None, |_| {});
+    let question = "SELECT (SELECT count(*) FROM sales), (SELECT count(*) FROM sales_changes), count(*) FROM sales_log";
+    for sales in [1, 2] {
+        let mut answer = Vec::new();
+        console.answer(question, &mut answer).await.unwrap();
+        // then each question sees what is there now, and all of it the same files
+        let row = format!("\n{sales},{sales},{sales}\n");
+        assert!(String::from_utf8(answer).unwrap().ends_with(&row));
+        assert_eq!(store.take_listed(), ["changes/sales"]);
+        streams.deliver(&[one(2)]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_gone_once_is_looked_for_anew_and_then_reported() {
     let streams = Streams::new().await;
     for number in 1..=3 {

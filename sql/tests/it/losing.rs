@@ -17,6 +17,7 @@ pub(crate) struct Losing<T> {
     inner: T,
     losses: Mutex<u32>,
     is_listed: Mutex<bool>,
+    listed: Mutex<Vec<String>>,
 }
 
 impl<T> Losing<T> {
@@ -25,7 +26,13 @@ impl<T> Losing<T> {
             inner,
             losses: Mutex::new(losses),
             is_listed: Mutex::new(false),
+            listed: Mutex::default(),
         }
+    }
+
+    /// The folders that were listed, in this order, since this was asked last.
+    pub(crate) fn take_listed(&self) -> Vec<String> {
+        std::mem::take(&mut *self.listed.lock().unwrap())
     }
 
     fn loses(&self) -> bool {
@@ -57,6 +64,8 @@ impl<T: ObjectStore> ObjectStore for Losing<T> {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         *self.is_listed.lock().unwrap() = true;
+        let prefix_listed = prefix.map(Path::to_string).unwrap_or_default();
+        self.listed.lock().unwrap().push(prefix_listed);
         self.inner.list(prefix)
     }
 

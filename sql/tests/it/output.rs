@@ -117,6 +117,22 @@ async fn json_keeps_every_digit() {
 }
 
 #[tokio::test]
+async fn what_is_computed_is_called_by_its_text_or_by_its_place() {
+    assert_eq!(
+        written(
+            Format::Csv,
+            "SELECT value, max( value ), count(*), count(*), (SELECT 1), (SELECT 2) FROM generate_series(1, 1) GROUP BY value"
+        )
+        .await,
+        "value,max(value),count(*),_col3,_col4,_col5\n1,1,1,1,1,2\n"
+    );
+    assert_eq!(
+        written(Format::Csv, "SELECT 1, 1 UNION ALL SELECT 2, 2 ORDER BY 1").await,
+        "1,_col1\n1,1\n2,2\n"
+    );
+}
+
+#[tokio::test]
 async fn an_answer_without_rows_has_its_columns_all_the_same() {
     let nothing = "SELECT sale_id, amount FROM sales";
     assert_eq!(written(Format::Csv, nothing).await, "sale_id,amount\n");
