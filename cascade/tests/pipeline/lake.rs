@@ -319,7 +319,7 @@ fn a_run_carries_into_the_lake_and_the_command_looks_at_it_and_puts_it_together(
     let first = user.run(&["--quota", "60000"]);
     assert_eq!(first.status, Some(0), "{}", first.stderr);
     assert!(
-        first.stdout.contains(" lake          169 rows in 3 files, "),
+        first.stdout.contains(" lake          183 rows in 4 files, "),
         "{}",
         first.stdout
     );

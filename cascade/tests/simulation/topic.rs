@@ -11,6 +11,7 @@ use shared::topic::{Notice, Topic, TopicError};
 use crate::plan::{Fault, Sabotage};
 use crate::process::{Process, Work};
 use crate::sim::{Die, Invariant, lock, on_the_wire};
+use crate::vendor::Asked;
 use crate::world::{World, run_at};
 
 /// A report that went out.
@@ -73,6 +74,9 @@ impl World {
                 if work.first_load && lock(&self.state).lost_first_loads(work.run, &work.branch) {
                     continue;
                 }
+                if self.has_left(&work) {
+                    continue;
+                }
                 if let Err(missing) = self.effects(&work) {
                     self.sim.violate(Invariant::Account, || {
                         format!("{} is reported complete ({body}), but {missing}", sent.run)
@@ -80,6 +84,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether a message is about somebody of whom the branch's last answer does not tell any more: a leftover of an attempt
+    /// that was broken off before.
+    fn has_left(&self, work: &Work) -> bool {
+        let vendor = lock(&self.vendor);
+        let last = vendor.given.get(&Asked::new("employees", work.branch.clone()));
+        let last = last.and_then(|answers| answers.last());
+        work.asked.kind == "sales"
+            && last.is_some_and(|last| last.records.iter().all(|record| record.key.1 != work.asked.id))
     }
 
     /// What holds at the end: the last run, in which nothing failed, is reported complete, and only once; where nothing ever

@@ -61,7 +61,7 @@ async fn of_an_account_only_the_newest_state_of_a_batch_is_kept_and_other_entrie
             account(&format!("run/{RUN}"), json!({"names_expected": {"SS": ["Scranton"]}}), 2),
             account(&format!("run/{RUN}/1"), json!({"sales_inserted": {"N": "50"}, "listed_at": {"S": "2026-11-21T11:00:05.000Z"}}), 3),
             account(&format!("run/{RUN}"), json!({"names_expected": {"SS": ["Scranton"]}, "names_finished": {"SS": ["Scranton"]}}), 4),
-            account(&format!("run/{RUN}#report"), json!({}), 5),
+            account(&format!("report/{RUN}"), json!({}), 5),
         ]}))
         .await;
     assert_eq!(

@@ -310,7 +310,9 @@ fn variables(context: &Context<'_>, function: &Function, values: &Values, name: 
 fn bucket(context: &Context<'_>, url: Option<&String>, name: &str) -> Option<Finding> {
     let expected = format!("s3://{}-", context.name(LAKE_BUCKET));
     let url = url?;
-    let account = url.strip_prefix(&expected).map(|rest| rest.trim_end_matches('/'));
+    // What is wrong with the URL itself is told by what reads it.
+    let place = url.split(['?', '#']).next().unwrap_or(url);
+    let account = place.strip_prefix(&expected).map(|rest| rest.trim_end_matches('/'));
     let is_own =
         account.is_some_and(|account| !account.is_empty() && account.bytes().all(|digit| digit.is_ascii_digit()));
     (!is_own).then(|| {
