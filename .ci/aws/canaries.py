@@ -7,6 +7,7 @@ asked for from the outside, through the AWS API. `NotAsOnAws` is raised where th
 else, so that a canary cannot mistake a broken test for a missing behaviour.
 """
 
+import base64
 import importlib.metadata
 import io
 import json
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from samcli.lib.utils.s3 import parse_s3_url
 
 from emulator import ACCOUNT, REGION, Emulator, NotInTime, wait_for
@@ -327,6 +329,94 @@ def a_tables_time_to_live_is_set_and_unset(emulator: Emulator) -> None:
         found = dynamodb.describe_time_to_live(TableName="expires")["TimeToLiveDescription"]
         expect(found["TimeToLiveStatus"] == status, f"the time to live of a table is {found}, not {status}")
     assert remove(emulator, "time-to-live") == "DELETE_COMPLETE"
+
+
+# Queries in templates
+
+
+@behaviour("named-queries")
+def a_query_is_saved_changed_and_removed(emulator: Emulator) -> None:
+    athena = emulator.client("athena")
+
+    def saved() -> list[str]:
+        ids = athena.list_named_queries(WorkGroup="primary")["NamedQueryIds"]
+        found = athena.batch_get_named_query(NamedQueryIds=ids)["NamedQueries"] if ids else []
+        return [query["QueryString"] for query in found if query["Name"] == "canary"]
+
+    for question in ("SELECT 1", "SELECT 2"):
+        properties = {"Name": "canary", "Database": "default", "WorkGroup": "primary", "QueryString": question}
+        query = {"Query": {"Type": "AWS::Athena::NamedQuery", "Properties": properties}}
+        try:
+            status = deploy(emulator, "saved", query, update=question != "SELECT 1")
+        except ClientError as refusal:
+            raise NotAsOnAws(str(refusal)) from None
+        assert status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), status
+        assert saved() == [question]
+    assert remove(emulator, "saved") == "DELETE_COMPLETE"
+    assert saved() == []
+
+
+# Views
+
+
+@behaviour("views")
+def a_view_is_asked_by_its_name(emulator: Emulator) -> None:
+    s3, glue = emulator.client("s3"), emulator.client("glue")
+    s3.create_bucket(Bucket="viewed")
+    s3.put_object(Bucket="viewed", Key="numbers/some.csv", Body=b"1\n2\n3\n")
+    glue.create_database(DatabaseInput={"Name": "viewed"})
+    columns = [{"Name": "number", "Type": "int"}]
+    storage = {
+        "Columns": columns,
+        "Location": "s3://viewed/numbers/",
+        "InputFormat": "org.apache.hadoop.mapred.TextInputFormat",
+        "SerdeInfo": {"SerializationLibrary": "org.apache.hadoop.hive.serde2.OpenCSVSerde"},
+    }
+    numbers = {"Name": "numbers", "TableType": "EXTERNAL_TABLE", "StorageDescriptor": storage}
+    select = {"originalSql": "SELECT number FROM numbers WHERE number > 1", "catalog": "awsdatacatalog", "schema": "viewed"}
+    view = {
+        "Name": "larger",
+        "TableType": "VIRTUAL_VIEW",
+        "StorageDescriptor": {"Columns": columns},
+        "ViewOriginalText": f"/* Presto View: {base64.b64encode(json.dumps(select).encode()).decode()} */",
+    }
+    for table in (numbers, view):
+        glue.create_table(DatabaseName="viewed", TableInput=table)
+
+    athena = emulator.client("athena")
+    asked = athena.start_query_execution(
+        QueryString="SELECT sum(larger.number) FROM larger",
+        QueryExecutionContext={"Database": "viewed"},
+        ResultConfiguration={"OutputLocation": "s3://viewed/answers/"},
+    )["QueryExecutionId"]
+
+    def ended() -> dict[str, Any] | None:
+        status = athena.get_query_execution(QueryExecutionId=asked)["QueryExecution"]["Status"]
+        return status if status["State"] in ("SUCCEEDED", "FAILED") else None
+
+    status = wait_for("the end of a query", ended)
+    expect(status["State"] == "SUCCEEDED", f"a query of a view ended with: {status.get('StateChangeReason')}")
+    rows = athena.get_query_results(QueryExecutionId=asked)["ResultSet"]["Rows"]
+    assert rows[1]["Data"][0]["VarCharValue"] == "5"
+
+
+# Buckets in templates
+
+
+@behaviour("full-buckets")
+def a_bucket_goes_with_its_stack_once_it_is_empty(emulator: Emulator) -> None:
+    s3 = emulator.client("s3")
+    properties = {"BucketName": "filled", "VersioningConfiguration": {"Status": "Enabled"}}
+    assert deploy(emulator, "filled", {"Bucket": {"Type": "AWS::S3::Bucket", "Properties": properties}}) == "CREATE_COMPLETE"
+    s3.put_object(Bucket="filled", Key="something", Body=b"something")
+    status = remove(emulator, "filled")
+    expect(status == "DELETE_FAILED", f"the deletion of a bucket that holds something ended in {status}")
+    s3.delete_object(Bucket="filled", Key="something")
+    assert remove(emulator, "filled") == "DELETE_FAILED", "its older version is still there"
+    found = s3.list_object_versions(Bucket="filled")
+    for version in found["Versions"] + found["DeleteMarkers"]:
+        s3.delete_object(Bucket="filled", Key="something", VersionId=version["VersionId"])
+    assert remove(emulator, "filled") == "DELETE_COMPLETE"
 
 
 # Invocations

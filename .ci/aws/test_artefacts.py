@@ -16,8 +16,9 @@ BUILDS = {".aws-sam/build": os.environ["ARCHITECTURE"], ".aws-sam/arm64": "arm64
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_each_function_is_one_small_file_that_amazon_linux_2023_runs(build: str, tmp_path: Path) -> None:
-    folders = sorted((CHECKOUT / build).glob("*CollectorStack/*Collector"))
-    assert [folder.name for folder in folders] == ["BranchCollector", "SaleCollector", "SalespersonCollector"]
+    folders = sorted(file.parent for file in (CHECKOUT / build).glob("*Stack/*/bootstrap"))
+    functions = ["BranchCollector", "Lake", "SaleCollector", "SalespersonCollector"]
+    assert [folder.name for folder in folders] == functions
     print()
     for folder in folders:
         assert [file.name for file in folder.iterdir()] == ["bootstrap"]

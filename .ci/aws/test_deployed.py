@@ -1,6 +1,6 @@
 """The stacks and zips that would go to AWS, deployed as a whole to somebody else's AWS, driven, and looked at from outside.
 
-The tests are one story, and run in its order: deployed, first run, second run with a message that cannot be done, redrive,
+The tests are one story, and run in its order: deployed, first run, lake, second run with a message that cannot be done, redrive,
 another trigger, failure and alarm, update, removal. `.ci/aws-test` prepares what they need and runs them.
 """
 
@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,12 +35,24 @@ BRANCHES = (
 ) + ["New York"]
 FUNCTIONS = ["branch-collector", "salesperson-collector", "sale-collector"]
 QUEUES = ["employee-queue", "sale-queue"]
+LAKE = "lake"
 DEAD_LETTER_QUEUES = [
     f"{queue}-dead-letter-queue"
-    for queue in ("employee-workload", "sale-workload", "branch-function", "employee-function", "sale-function")
+    for queue in (
+        "employee-workload",
+        "sale-workload",
+        "branch-function",
+        "employee-function",
+        "sale-function",
+        "lake-function",
+        "lake-records",
+    )
 ]
 TABLES = {"branch": ["branch_id"], "salesperson": ["employee_id", "branch_id"], "sale": ["sale_id", "employee_id"]}
 STATE_TABLE = "sync-dev"
+# What the lake calls them, and the tables that they come from.
+VIEWS = {"branches": "branch", "salespersons": "salesperson", "sales": "sale"}
+BUCKET = f"cascade-lake-dev-{ACCOUNT}"
 
 # Of a quota of 150 requests a minute, 80 % are for this environment: fewer than a run needs, so that all instances of all
 # functions have to share them.
@@ -155,6 +168,38 @@ class Deployed:
             text=True,
         )
 
+    def empty_lake(self, *arguments: str) -> str:
+        run = subprocess.run(
+            [str(CHECKOUT / ".ci" / "empty-lake"), *arguments],
+            env=self.emulator.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    def buckets(self, environment: str) -> list[str]:
+        buckets = self.emulator.client("s3").list_buckets()["Buckets"]
+        return [bucket["Name"] for bucket in buckets if bucket["Name"].startswith(f"cascade-lake-{environment}-")]
+
+    def listen(self, topic: str) -> None:
+        """Has a queue of the topic's name receive what is published to it."""
+        self.sqs.create_queue(QueueName=topic)
+        queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{topic}"
+        topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:{topic}"
+        self.emulator.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+
+    def heard(self, topic: str) -> list[dict[str, Any]]:
+        """What was published to a topic since it was last asked, as SNS hands it on."""
+        url = self.sqs.get_queue_url(QueueName=topic)["QueueUrl"]
+        heard = []
+        while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+            for message in messages:
+                heard.append(json.loads(message["Body"]))
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return heard
+
     def set_schedule(self, function: str, state: str) -> None:
         scheduler = self.emulator.client("scheduler")
         schedule = scheduler.get_schedule(Name=f"{function}-schedule-{ENVIRONMENT}")
@@ -182,6 +227,32 @@ class Deployed:
         )
         assert answer["Datapoints"], f"{function} publishes no {name}"
         return float(sum(point["Sum"] for point in answer["Datapoints"]))
+
+    def ask(self, question: str) -> list[list[str | None]]:
+        """What Athena answers, without the names of the columns."""
+        athena = self.emulator.client("athena")
+        asked = athena.start_query_execution(
+            QueryString=question, WorkGroup="cascade-dev", QueryExecutionContext={"Database": "cascade_dev"}
+        )["QueryExecutionId"]
+
+        def ended() -> Any:
+            status = athena.get_query_execution(QueryExecutionId=asked)["QueryExecution"]["Status"]
+            return status if status["State"] in ("SUCCEEDED", "FAILED", "CANCELLED") else None
+
+        status = wait_for(f"an answer to {question}", ended, 60)
+        assert status["State"] == "SUCCEEDED", (question, status.get("StateChangeReason"))
+        pages = athena.get_paginator("get_query_results").paginate(QueryExecutionId=asked)
+        rows = [row["Data"] for page in pages for row in page["ResultSet"]["Rows"]]
+        return [[value.get("VarCharValue") for value in row] for row in rows[1:]]
+
+    def count(self, view: str) -> int:
+        [[rows]] = self.ask(f"SELECT count(*) FROM {view}")
+        return int(rows or 0)
+
+    def mappings(self) -> dict[str, dict[str, Any]]:
+        """How the lake's function follows the streams, by the name of each table."""
+        found = self.functions.list_event_source_mappings(FunctionName=f"{LAKE}-dev")["EventSourceMappings"]
+        return {mapping["EventSourceArn"].split("/")[1]: mapping for mapping in found}
 
     def log_lines(self, function: str) -> list[str]:
         pages = self.emulator.client("logs").get_paginator("filter_log_events")
@@ -217,19 +288,23 @@ def test_the_root_template_deploys_with_all_that_it_nests(deployed: Deployed, se
 
     statuses = {stack["StackName"]: stack["StackStatus"] for stack in deployed.cloudformation.describe_stacks()["Stacks"]}
     ours = {name: status for name, status in statuses.items() if name.startswith("cascade-dev")}
-    assert len(ours) == 9, ours
+    assert len(ours) == 12, ours
     assert set(ours.values()) == {"CREATE_COMPLETE"}, ours
 
     exports = {export["Name"]: export["Value"] for export in deployed.cloudformation.list_exports()["Exports"]}
     # The emulator calls itself by several names.
     assert urlsplit(exports["dev-EmployeeQueue"]).path == urlsplit(deployed.queue("employee-queue")).path
     assert urlsplit(exports["dev-SaleQueue"]).path == urlsplit(deployed.queue("sale-queue")).path
-    for function in ("BranchCollector", "SalespersonCollector", "SaleCollector", "Scheduler"):
+    for function in ("BranchCollector", "SalespersonCollector", "SaleCollector", "Lake", "Scheduler"):
         assert ":role/" in exports[f"dev-Role{function}"]
     assert [exports[f"dev-{table}Table"] for table in ("Branch", "Salesperson", "Sale")] == [
         f"{table}-dev" for table in TABLES
     ]
     assert exports["dev-StateTable"] == STATE_TABLE
+    assert exports["dev-LakeBucket"] == BUCKET
+    assert (exports["dev-CatalogDatabase"], exports["dev-WorkGroup"]) == ("cascade_dev", "cascade-dev")
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in deployed.stack()["Outputs"]}
+    assert (outputs["Lake"], outputs["WorkGroup"]) == (f"s3://{BUCKET}", "cascade-dev")
 
 
 def test_queues_tables_and_functions_are_as_the_contract_says(deployed: Deployed) -> None:
@@ -251,7 +326,7 @@ def test_queues_tables_and_functions_are_as_the_contract_says(deployed: Deployed
     described = deployed.dynamodb.describe_table(TableName=STATE_TABLE)["Table"]
     assert [key["AttributeName"] for key in described["KeySchema"]] == ["id"]
     assert described["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
-    assert not described.get("StreamSpecification")
+    assert described["StreamSpecification"]["StreamViewType"] == "NEW_IMAGE"
     expiry = deployed.dynamodb.describe_time_to_live(TableName=STATE_TABLE)["TimeToLiveDescription"]
     assert expiry == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}
 
@@ -271,6 +346,8 @@ def test_queues_tables_and_functions_are_as_the_contract_says(deployed: Deployed
         assert (variables["API_REQUESTS_PER_MINUTE"], variables["API_QUOTA_SHARE"]) == ("150", "80")
         assert variables["API_REQUESTS_PER_SECOND"] == "", "empty is absent"
         assert variables["COLLECTOR_INSTANCES"] == str(sum(concurrency.values()))
+        assert variables["REPORT_TOPIC_ARN"] == f"arn:aws:sns:{REGION}:{ACCOUNT}:report-topic-dev"
+        assert (variables["DELETIONS"], variables["DELETIONS_MAX_PERCENT"]) == ("branches,employees", "30")
         assert KEY not in json.dumps(got, default=str)
         retries = deployed.functions.get_function_event_invoke_config(
             FunctionName=f"{function}-dev", Qualifier="$LATEST"
@@ -279,6 +356,61 @@ def test_queues_tables_and_functions_are_as_the_contract_says(deployed: Deployed
         schedule = deployed.emulator.client("scheduler").get_schedule(Name=f"{function}-schedule-dev")
         assert schedule["State"] == "ENABLED"
         assert schedule["ScheduleExpression"] == ("rate(1 hour)" if function == "branch-collector" else "rate(1 minute)")
+
+
+def test_the_lake_follows_the_streams_of_all_tables(deployed: Deployed) -> None:
+    got = deployed.functions.get_function(FunctionName="lake-dev")
+    settings = got["Configuration"]
+    assert (settings["MemorySize"], settings["Timeout"], settings["Runtime"]) == (512, 900, "provided.al2023")
+    assert got["Concurrency"]["ReservedConcurrentExecutions"] == 8
+    assert settings["DeadLetterConfig"]["TargetArn"].endswith(":lake-function-dead-letter-queue-dev")
+    assert settings["Environment"]["Variables"] == {
+        "LOGGING_LEVEL": "DEBUG",
+        "APP_ENV": "dev",
+        "LAKE_URL": f"s3://{BUCKET}",
+        "BRANCH_DB": "branch-dev",
+        "SALESPERSON_DB": "salesperson-dev",
+        "SALE_DB": "sale-dev",
+        "STATE_DB": STATE_TABLE,
+    }
+    schedule = deployed.emulator.client("scheduler").get_schedule(Name="lake-schedule-dev")
+    assert (schedule["State"], schedule["ScheduleExpression"]) == ("ENABLED", "rate(1 hour)")
+    assert json.loads(schedule["Target"]["Input"]) == {"compact": {}}
+
+    mappings = deployed.mappings()
+    assert sorted(mappings) == ["branch-dev", "sale-dev", "salesperson-dev", "sync-dev"]
+    for table, mapping in mappings.items():
+        stream = deployed.dynamodb.describe_table(TableName=table)["Table"]["LatestStreamArn"]
+        assert (mapping["EventSourceArn"], mapping["State"]) == (stream, "Enabled")
+        assert (mapping["BatchSize"], mapping["MaximumBatchingWindowInSeconds"]) == (1000, 60)
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert (mapping["MaximumRetryAttempts"], mapping["MaximumRecordAgeInSeconds"]) == (100, 43200)
+        assert mapping["BisectBatchOnFunctionError"] is True
+        assert mapping["StartingPosition"] == "TRIM_HORIZON"
+        assert mapping["DestinationConfig"]["OnFailure"]["Destination"].endswith(":lake-records-dead-letter-queue-dev")
+        assert ("FilterCriteria" in mapping) == (table == STATE_TABLE)
+
+
+def test_the_lakes_bucket_is_nobody_elses(deployed: Deployed) -> None:
+    """Encryption, ownership and lifecycle of a bucket are dropped by this emulator: checkov looks at them in the template."""
+    s3 = deployed.emulator.client("s3")
+    blocked = s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"]
+    assert len(blocked) == 4 and all(blocked.values()), blocked
+    assert s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
+    (statement,) = json.loads(s3.get_bucket_policy(Bucket=BUCKET)["Policy"])["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statement["Resource"] == [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
+
+
+def test_topics_are_encrypted_and_reached_by_tls_alone(deployed: Deployed) -> None:
+    sns = deployed.emulator.client("sns")
+    for topic in ("alarm-topic-dev", "report-topic-dev"):
+        attributes = sns.get_topic_attributes(TopicArn=f"arn:aws:sns:{REGION}:{ACCOUNT}:{topic}")["Attributes"]
+        # CloudWatch may not use the key that AWS manages; the functions may.
+        assert (attributes["KmsMasterKeyId"] == "alias/aws/sns") == (topic == "report-topic-dev"), attributes
+        denied = [one for one in json.loads(attributes["Policy"])["Statement"] if one["Effect"] == "Deny"]
+        assert [one["Condition"] for one in denied] == [{"Bool": {"aws:SecureTransport": "false"}}], topic
 
 
 def test_queues_are_encrypted_and_reached_by_tls_alone(deployed: Deployed) -> None:
@@ -292,7 +424,7 @@ def test_queues_are_encrypted_and_reached_by_tls_alone(deployed: Deployed) -> No
 
 def test_every_alarm_says_what_to_do_and_tells_when_it_is_over(deployed: Deployed) -> None:
     alarms = deployed.emulator.client("cloudwatch").describe_alarms()["MetricAlarms"]
-    assert len(alarms) == 25, [alarm["AlarmName"] for alarm in alarms]
+    assert len(alarms) == 36, [alarm["AlarmName"] for alarm in alarms]
     topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:alarm-topic-dev"
     for alarm in alarms:
         assert alarm["AlarmActions"] == alarm["OKActions"] == [topic], alarm["AlarmName"]
@@ -302,7 +434,7 @@ def test_every_alarm_says_what_to_do_and_tells_when_it_is_over(deployed: Deploye
 def test_each_functions_zip_is_small_and_starts_fast(deployed: Deployed) -> None:
     """The sizes are held to; starts and memory are this machine's, and printed."""
     print()
-    for function in FUNCTIONS:
+    for function in [*FUNCTIONS, LAKE]:
         name = f"{function}-dev"
         size = deployed.functions.get_function(FunctionName=name)["Configuration"]["CodeSize"]
         assert 0 < size < 10_000_000, f"{name}: {size} bytes"
@@ -318,6 +450,7 @@ def test_each_functions_zip_is_small_and_starts_fast(deployed: Deployed) -> None
 
 
 def test_a_run_finished_by_the_schedules_alone_leaves_exactly_the_vendors_data(deployed: Deployed) -> None:
+    deployed.listen("report-topic-dev")
     started, seen = time.monotonic(), len(deployed.vendor.paths)
     answer = deployed.start_run("2026-11-21T01:00:00Z")
     assert (answer["run_id"], answer["inserted"], answer["enqueued"]) == ("2026-11-21T01:00:00Z", 13, 13)
@@ -329,7 +462,7 @@ def test_a_run_finished_by_the_schedules_alone_leaves_exactly_the_vendors_data(d
 
     rows = deployed.all_rows()
     expect_the_vendors_data(deployed.vendor, rows)
-    assert [deployed.waiting(queue) for queue in DEAD_LETTER_QUEUES] == [0] * 5
+    assert [deployed.waiting(queue) for queue in DEAD_LETTER_QUEUES] == [0] * 7
     assert deployed.vendor.authorizations == {f"Bearer {KEY}"}
 
     # One quota for all instances of all functions. Two of the 60 seconds are for requests that were on their way for longer
@@ -387,6 +520,64 @@ def without_key(record: dict[str, Any], key: str) -> dict[str, Any]:
     return {
         name: value for name, value in record.items() if name not in ("branch_id", "employee_id") or str(value) != key
     }
+
+
+def test_what_was_written_reaches_the_lake_and_answers_sql(deployed: Deployed) -> None:
+    tables = {view: deployed.rows(table) for view, table in VIEWS.items()}
+    started = time.monotonic()
+    for view, rows in tables.items():
+        wait_for(f"all {view} in the lake", lambda view=view, rows=rows: deployed.count(view) == len(rows), 120)
+    print(f"\nthe rest of the way into the lake: {time.monotonic() - started:.0f} s")
+
+    sales = tables["sales"].values()
+    [[amount, products, branches]] = deployed.ask(
+        "SELECT sum(amount), count(DISTINCT product), count(DISTINCT branch_id) FROM sales"
+    )
+    assert Decimal(amount or 0) == sum(sale["amount"] for sale in sales if isinstance(sale.get("amount"), Decimal))
+    assert int(products or 0) == len({sale["product"] for sale in sales if isinstance(sale.get("product"), str)})
+    assert int(branches or 0) == len({sale["branch_id"] for sale in sales})
+    [[matched]] = deployed.ask("SELECT count(*) FROM sales JOIN branches ON branches.branch_id = sales.branch_id")
+    assert int(matched or 0) == len(sales)
+
+    objects = deployed.emulator.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="changes/")
+    files = [(one["Key"], one["Size"]) for page in objects for one in page.get("Contents", [])]
+    print(f"{len(files)} files, {sum(size for _, size in files) / 1e6:.2f} MB")
+    assert all(re.fullmatch(r"changes/[a-z]+/date=\d{4}-\d\d-\d\d/[^/]+\.parquet", key) for key, _ in files), files
+    assert {key.split("/")[1] for key, _ in files} == {"branches", "salespersons", "sales", "runs"}
+
+
+def test_a_run_is_complete_in_the_lake_and_its_report_was_published(deployed: Deployed) -> None:
+    def runs() -> Any:
+        return deployed.ask("SELECT branches_expected, sales_inserted, api_calls FROM runs WHERE complete")
+
+    [[branches, sales, calls]] = wait_for("the run in the lake", runs, 120)
+    assert int(branches or 0) == len(BRANCHES)
+    assert int(sales or 0) == len(deployed.rows("sale"))
+    assert int(calls or 0) >= len(BRANCHES)
+    reports = [json.loads(message["Message"]) for message in deployed.heard("report-topic-dev")]
+    assert [(report["run_id"], report["state"]) for report in reports] == [("2026-11-21T01:00:00Z", "complete")]
+    fresh = deployed.ask("SELECT branch_id, complete_up_to FROM freshness")
+    assert sorted(branch for branch, _ in fresh) == sorted(key for (key,) in deployed.rows("branch"))
+    assert {str(up_to)[:19] for _, up_to in fresh} == {"2026-11-21 01:00:00"}
+
+
+def test_compaction_changes_no_answer(deployed: Deployed) -> None:
+    before = {view: deployed.ask(f"SELECT * FROM {view} ORDER BY 1, 2") for view in VIEWS}
+    assert deployed.invoke(LAKE, {"compact": {}})["statusCode"] == 200
+    assert {view: deployed.ask(f"SELECT * FROM {view} ORDER BY 1, 2") for view in VIEWS} == before
+
+
+def test_the_usual_questions_are_saved_and_have_answers(deployed: Deployed) -> None:
+    athena = deployed.emulator.client("athena")
+    ids = athena.list_named_queries(WorkGroup="cascade-dev")["NamedQueryIds"]
+    saved = athena.batch_get_named_query(NamedQueryIds=ids)["NamedQueries"]
+    files = sorted((CHECKOUT / "sql" / "questions").glob("*.sql"))
+    assert len(saved) == len(files) == 5, [query["Name"] for query in saved]
+    for query in saved:
+        answer = deployed.ask(query["QueryString"])
+        print(f"{query['Name']}: {len(answer)} rows")
+        # Nobody was transferred between runs yet.
+        assert answer or "transfer" in query["Name"], query["Name"]
 
 
 def test_a_second_run_writes_nothing_and_a_poison_message_costs_only_itself(deployed: Deployed) -> None:
@@ -473,11 +664,7 @@ def test_an_event_source_mapping_is_another_trigger(deployed: Deployed) -> None:
 
 
 def test_a_failing_function_raises_its_alarm_and_leaves_its_event(deployed: Deployed) -> None:
-    inbox = deployed.sqs.create_queue(QueueName="inbox")["QueueUrl"]
-    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:alarm-topic-dev"
-    deployed.emulator.client("sns").subscribe(
-        TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:inbox"
-    )
+    deployed.listen("alarm-topic-dev")
     assert deployed.alarm("branch-collector-errors") != "ALARM"
     deployed.vendor.refuse = lambda path: 403 if path == "/branches?branch=Akron" else None
     deployed.functions.invoke(
@@ -489,8 +676,7 @@ def test_a_failing_function_raises_its_alarm_and_leaves_its_event(deployed: Depl
     wait_for("the alarm", lambda: deployed.alarm("branch-collector-errors") == "ALARM", 30)
 
     def told() -> Any:
-        messages = deployed.sqs.receive_message(QueueUrl=inbox, WaitTimeSeconds=1).get("Messages", [])
-        bodies = [json.loads(json.loads(message["Body"])["Message"]) for message in messages]
+        bodies = [json.loads(message["Message"]) for message in deployed.heard("alarm-topic-dev")]
         return [body for body in bodies if body["AlarmName"] == "branch-collector-errors-dev"]
 
     (message, *_) = wait_for("the topic's message", told, 30)
@@ -543,14 +729,20 @@ def test_without_the_state_table_the_collectors_go_on_and_an_alarm_says_so(deplo
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=described["AttributeDefinitions"],
         KeySchema=described["KeySchema"],
+        StreamSpecification=described["StreamSpecification"],
     )
     deployed.wait_for_quiet(" once the state table is there again")
     assert deployed.all_rows() == before
-    assert [deployed.waiting(queue) for queue in DEAD_LETTER_QUEUES] == [0] * 5
+    assert [deployed.waiting(queue) for queue in DEAD_LETTER_QUEUES] == [0] * 7
+
+    # A table that was made anew has another stream, which nobody follows.
+    found = deployed.cascade("doctor")
+    assert found.returncode == 1, found.stdout
+    assert re.search(r"failed +lake-dev, stream of sync-dev: is followed no more", found.stdout), found.stdout
 
 
 def test_logs_are_json_and_hold_no_secret(deployed: Deployed) -> None:
-    for function in FUNCTIONS:
+    for function in [*FUNCTIONS, LAKE]:
         lines = deployed.log_lines(function)
         # What Lambda itself says is not JSON on this emulator.
         ours = [line for line in lines if not re.match(r"(INIT_START|START|END|REPORT|XRAY) ", line)]
@@ -558,7 +750,8 @@ def test_logs_are_json_and_hold_no_secret(deployed: Deployed) -> None:
         for line in ours:
             parsed = json.loads(line)
             assert "level" in parsed or "_aws" in parsed, line
-        assert any(json.loads(line).get("run_id") == "2026-11-21T01:00:00Z" for line in ours), function
+        if function != LAKE:
+            assert any(json.loads(line).get("run_id") == "2026-11-21T01:00:00Z" for line in ours), function
         assert not any(KEY in line for line in lines), function
     assert KEY not in deployed.emulator.log.read_text()
 
@@ -591,9 +784,17 @@ def test_an_update_that_fails_is_taken_back(deployed: Deployed, secret: str) -> 
 
 
 def test_an_environment_for_development_is_removed_with_all_that_it_made(deployed: Deployed) -> None:
+    with pytest.raises(AssertionError, match="is not empty"):
+        deployed.remove()
+    looked = deployed.empty_lake("dev")
+    assert re.search(rf"{BUCKET} holds [1-9][0-9,]* versions", looked), looked
+    assert deployed.count("branches") > 0, "looking changes nothing"
+    assert deployed.empty_lake("dev", "--yes").startswith(f"{BUCKET} is empty")
     deployed.remove()
+    assert deployed.buckets("dev") == []
     assert [name for name in deployed.dynamodb.list_tables()["TableNames"] if name.endswith("-dev")] == []
-    assert [url for url in deployed.sqs.list_queues().get("QueueUrls", []) if url.endswith("-dev")] == []
+    queues = deployed.sqs.list_queues().get("QueueUrls", [])
+    assert [url for url in queues if url.endswith("-dev") and "topic" not in url] == []
     functions = deployed.functions.list_functions()["Functions"]
     assert [function["FunctionName"] for function in functions] == []
     exports = deployed.cloudformation.list_exports()["Exports"]
@@ -603,10 +804,14 @@ def test_an_environment_for_development_is_removed_with_all_that_it_made(deploye
 def test_the_tables_of_production_outlive_their_stack(deployed: Deployed) -> None:
     deployed.deploy("prod", SchedulesState="DISABLED")
     deployed.dynamodb.put_item(TableName="branch-prod", Item={"branch_id": {"S": "1"}})
+    s3 = deployed.emulator.client("s3")
+    bucket = f"cascade-lake-prod-{ACCOUNT}"
+    wait_for("the row in the lake", lambda: "Contents" in s3.list_objects_v2(Bucket=bucket, Prefix="changes/branches/"), 60)
     with pytest.raises(ClientError, match="protect"):
         deployed.dynamodb.delete_table(TableName="branch-prod")
     deployed.remove("prod")
     assert list(deployed.rows("branch", "prod")) == [("1",)]
+    assert s3.list_objects_v2(Bucket=bucket, Prefix="changes/branches/")["KeyCount"] == 1
     # What the collectors remember goes with them.
     assert "sync-prod" not in deployed.dynamodb.list_tables()["TableNames"]
     assert deployed.functions.list_functions()["Functions"] == []

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use shared::account::{Accounts, Kind};
 use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
+use shared::deletions::{RollCall, Rosters, Shrinkage};
 use shared::entity::Entity;
 use shared::event::{BranchCall, Event};
 use shared::id::Id;
@@ -22,6 +24,10 @@ use shared::vendor::answer::{Shape, distinct, records};
 use shared::vendor::{Answer, Query, Vendor};
 use shared::work::WorkError;
 use tracing::{Instrument, error, error_span, info, warn};
+
+mod missing;
+
+use missing::{Answered, Called, Collected};
 
 /// The branches that are collected where the event names none (the contract's section 2).
 pub const DEFAULT_BRANCHES: [&str; 13] = [
@@ -53,25 +59,46 @@ pub struct BranchCollector {
     pub employee_queue: Arc<dyn Outbox>,
     /// What is remembered of each branch's name.
     pub checkpoints: Checkpoints,
+    /// Where the runs keep account of their pieces.
+    pub accounts: Accounts,
+    /// By which it is noticed which branches are no more.
+    pub rosters: Rosters,
 }
 
 /// Which branches are collected.
-#[derive(Default)]
 struct Order {
+    kind: Kind,
     /// By name; none means all of them.
     names: Vec<String>,
     /// The run they are collected for; without one they are collected whatever was done before.
     run_id: Option<RunId>,
     thoroughness: Thoroughness,
     class: Class,
+    accepts_deletions: bool,
+}
+
+impl Order {
+    /// What the schedule asks for.
+    fn scheduled(run_id: Option<RunId>) -> Self {
+        Self {
+            kind: Kind::Schedule,
+            names: Vec::new(),
+            run_id,
+            thoroughness: Thoroughness::Usual,
+            class: Class::Live,
+            accepts_deletions: false,
+        }
+    }
 }
 
 impl From<BranchCall> for Order {
     fn from(call: BranchCall) -> Self {
         Self {
+            kind: Kind::Call,
             names: call.branches,
             run_id: call.run_id,
-            thoroughness: Thoroughness::of(call.force, call.verify),
+            thoroughness: Thoroughness::of(call.force || call.accept_deletions, call.verify),
+            accepts_deletions: call.accept_deletions,
             class: Class::of(call.background),
         }
     }
@@ -81,11 +108,14 @@ impl BranchCollector {
     /// Collects branches. Where one fails the others go on.
     async fn collect(&self, order: Order, invocation: &Invocation) -> Result<(), InvocationError> {
         let Order {
+            kind,
             mut names,
             run_id,
             thoroughness,
             class,
+            accepts_deletions,
         } = order;
+        self.rosters.check_acceptance(Entity::Branch, accepts_deletions)?;
         let is_run = names.is_empty();
         if is_run {
             names = DEFAULT_BRANCHES.map(str::to_owned).into();
@@ -93,23 +123,41 @@ impl BranchCollector {
         let mut seen = HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
         let all = names.len();
+        self.accounts
+            .begin(invocation.run_id, kind, &names, &invocation.tally)
+            .await;
         let sent = Mutex::new(HashSet::new());
-        let work: Vec<_> = names
+        let tasks: Vec<_> = names
             .into_iter()
             .map(|name| {
+                let query = Query::Branch(name.clone());
                 let task = Task {
                     class,
                     thoroughness,
-                    ..Task::new(Query::Branch(name.clone()), run_id)
+                    accepts_deletions,
+                    keeps_roster: self.rosters.are_kept_for(&query),
+                    ..Task::new(query, run_id)
                 };
-                self.collect_branch(name, task, &sent, invocation)
+                (name, task, invocation.counted_apart())
             })
+            .collect();
+        let work: Vec<_> = tasks
+            .iter()
+            .map(|(name, task, counted)| self.collect_branch(name, task, counted, &sent))
             .collect();
         let results: Vec<_> = futures::stream::iter(work)
             .buffer_unordered(BRANCHES_AT_ONCE)
             .collect()
             .await;
-        let mut failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        let (mut failed, mut shrunk, mut others) = (Vec::new(), Vec::new(), Shrinkage::default());
+        for result in results {
+            match result {
+                Ok(Collected::Done(shrinkage)) => others += shrinkage,
+                Ok(Collected::Shrunk(answered)) => shrunk.push(*answered),
+                Err(failure) => failed.push(failure),
+            }
+        }
+        failed.extend(self.end_shrunk(shrunk, others).await);
         failed.sort();
         if failed.is_empty() {
             invocation.tally.count(|counts| counts.runs_begun += u64::from(is_run));
@@ -120,35 +168,39 @@ impl BranchCollector {
     }
 
     /// Collects one branch; an error is its name and the reason.
-    async fn collect_branch(
-        &self,
-        name: String,
-        task: Task,
+    async fn collect_branch<'a>(
+        &'a self,
+        name: &'a str,
+        task: &'a Task,
+        counted: &'a Invocation,
         sent: &Mutex<HashSet<Id>>,
-        invocation: &Invocation,
-    ) -> Result<(), String> {
-        let span = error_span!("branch", branch_name = name);
-        async {
-            let work = self.visit_branch(&task, sent, invocation);
-            let result = invocation
-                .within_time(work)
-                .await
-                .unwrap_or_else(|out_of_time| Err(out_of_time.into()));
-            result.map_err(|failure| {
-                error!(reason = %failure, "branch failed");
-                format!("{name}: {failure}")
-            })
+    ) -> Result<Collected<'a>, String> {
+        let result = within_span(name, self.visit_branch(name, task, counted, sent), counted).await;
+        match &result {
+            // Its work ends when all names are known.
+            Ok(Collected::Shrunk(_)) => {}
+            Ok(Collected::Done(_)) => self.settle(name, None, counted).await,
+            Err(failure) => self.settle(name, Some(failure), counted).await,
         }
-        .instrument(span)
-        .await
+        result
     }
 
-    async fn visit_branch(
-        &self,
-        task: &Task,
+    /// Tells the run's account how the work on a name ended.
+    async fn settle(&self, name: &str, failure: Option<&str>, counted: &Invocation) {
+        // A failure's text begins with the name, and so do the account's reasons.
+        let reason = failure.map(|failure| failure.strip_prefix(name).unwrap_or(failure).trim_start_matches(": "));
+        self.accounts
+            .settle_name(counted.run_id, name, reason, &counted.tally, counted)
+            .await;
+    }
+
+    async fn visit_branch<'a>(
+        &'a self,
+        name: &'a str,
+        task: &'a Task,
+        invocation: &'a Invocation,
         sent: &Mutex<HashSet<Id>>,
-        invocation: &Invocation,
-    ) -> Result<(), WorkError> {
+    ) -> Result<Collected<'a>, WorkError> {
         let begun = loop {
             match self.checkpoints.begin(task, invocation).await {
                 // Nobody else would come back to it: Lambda tries an invocation again before the claim of one that was
@@ -164,23 +216,37 @@ impl BranchCollector {
             }
         };
         let Some(mut visit) = begun else {
-            return Ok(());
+            return Ok(Collected::Done(Shrinkage::default()));
         };
-        let result = self.sync_branch(&mut visit, task, sent, invocation).await;
-        visit.end(result, invocation).await
+        match self.sync_branch(&mut visit, sent, invocation).await {
+            Ok((effects, called)) => {
+                let answered = Answered {
+                    name,
+                    counted: invocation,
+                    visit,
+                    effects,
+                    called,
+                };
+                self.end_if_none_is_missing(answered).await
+            }
+            Err(failure) => {
+                visit.end(Err(failure), invocation).await?;
+                Ok(Collected::Done(Shrinkage::default()))
+            }
+        }
     }
 
-    async fn sync_branch(
-        &self,
+    async fn sync_branch<'a>(
+        &'a self,
         visit: &mut Visit<'_>,
-        task: &Task,
         sent: &Mutex<HashSet<Id>>,
         invocation: &Invocation,
-    ) -> Result<Effects, WorkError> {
+    ) -> Result<(Effects, Option<Called<'a>>), WorkError> {
         let fetched = self
             .vendor
             .fetch(&visit.question(), invocation, invocation.work_until)
             .await?;
+        let mut called = None;
         let effects = match visit.find(fetched) {
             Finding::Known { answer, mut effects } => {
                 if let Some(answer) = answer {
@@ -191,7 +257,14 @@ impl BranchCollector {
                 invocation.tally.count(|counts| counts.unchanged += effects.records);
                 effects
             }
-            Finding::New(answer) => self.write_branches(&answer, invocation).await?,
+            Finding::New(answer) => {
+                let (effects, roll_call) = self.write_branches(visit, &answer, invocation).await?;
+                called = Some(Called {
+                    roll_call,
+                    fetched_at: last_modified(answer.fetched_at),
+                });
+                effects
+            }
         };
 
         // Two names can lead to one branch; its employees are asked for once. An id is taken before its message is sent,
@@ -205,8 +278,8 @@ impl BranchCollector {
             let message = EmployeeMessage {
                 branch_id: id.clone(),
                 run_id: Some(invocation.run_id),
-                verify: task.thoroughness == Thoroughness::Verify,
-                background: task.class == Class::Background,
+                verify: visit.task().thoroughness == Thoroughness::Verify,
+                background: visit.task().class == Class::Background,
             };
             message.to_body()
         };
@@ -214,10 +287,18 @@ impl BranchCollector {
             .send(new.iter().map(message).collect(), Duration::ZERO)
             .await?;
         invocation.tally.count(|counts| counts.enqueued += new.len() as u64);
-        Ok(effects)
+        self.accounts
+            .expect_branches(invocation.run_id, &effects.sent_on, &invocation.tally)
+            .await;
+        Ok((effects, called))
     }
 
-    async fn write_branches(&self, answer: &Answer, invocation: &Invocation) -> Result<Effects, WorkError> {
+    async fn write_branches(
+        &self,
+        visit: &Visit<'_>,
+        answer: &Answer,
+        invocation: &Invocation,
+    ) -> Result<(Effects, RollCall<'_>), WorkError> {
         let (sketches, unnamed) = distinct(Entity::Branch, records(&answer.pages, Shape::List)?, None);
         if sketches.is_empty() && unnamed.is_empty() {
             warn!("the vendor knows no branch of this name");
@@ -226,6 +307,10 @@ impl BranchCollector {
             .iter()
             .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
         let sent_on: Vec<_> = sketches.iter().map(|sketch| sketch.id.clone()).collect();
+        let roll_call = self
+            .rosters
+            .call(visit, sent_on.iter(), unnamed.len(), invocation)
+            .await;
         let synced = sync(
             &*self.table,
             sketches,
@@ -235,21 +320,19 @@ impl BranchCollector {
             &invocation.tally,
         )
         .await?;
-        Ok(Effects {
+        let effects = Effects {
             records: sent_on.len() as u64,
             skipped: 0,
             sent_on,
             is_whole: unnamed.is_empty() && synced.is_whole(),
-        })
+        };
+        Ok((effects, roll_call))
     }
 
     /// Does what one record of the dead-letter queue asks for: its body is an event.
     async fn redo(&self, message: &Message, invocation: &Invocation) -> Result<(), InvocationError> {
         let order = match Event::<BranchCall>::from_json(&message.body)? {
-            Event::Schedule { run_id } => Order {
-                run_id,
-                ..Order::default()
-            },
+            Event::Schedule { run_id } => Order::scheduled(run_id),
             Event::Direct(call) => call.into(),
             Event::Records(messages) => {
                 // An event of records whose invocation failed as a whole holds events, too.
@@ -264,15 +347,32 @@ impl BranchCollector {
         let redone = Invocation {
             run_id: order.run_id.unwrap_or(invocation.run_id),
             scheduled: order.run_id,
-            work_until: invocation.work_until,
-            stop: invocation.stop.clone(),
-            tally: Default::default(),
+            ..invocation.counted_apart()
         };
         let span = error_span!("event", message_id = message.id, run_id = %redone.run_id);
-        let result = self.collect(order, &redone).instrument(span).await;
-        invocation.tally.count(|counts| *counts += redone.tally.counts());
-        result
+        self.collect(order, &redone).instrument(span).await
     }
+}
+
+/// Works on one branch while there is time; an error is its name and the reason.
+async fn within_span<T>(
+    name: &str,
+    work: impl Future<Output = Result<T, WorkError>>,
+    invocation: &Invocation,
+) -> Result<T, String> {
+    let span = error_span!("branch", branch_name = name);
+    async {
+        let result = invocation
+            .within_time(work)
+            .await
+            .unwrap_or_else(|out_of_time| Err(out_of_time.into()));
+        result.map_err(|failure| {
+            error!(reason = %failure, "branch failed");
+            format!("{name}: {failure}")
+        })
+    }
+    .instrument(span)
+    .await
 }
 
 #[async_trait]
@@ -286,11 +386,7 @@ impl Collector for BranchCollector {
     }
 
     async fn scheduled(&self, invocation: &Invocation) -> Result<(), InvocationError> {
-        let order = Order {
-            run_id: invocation.scheduled,
-            ..Order::default()
-        };
-        self.collect(order, invocation).await
+        self.collect(Order::scheduled(invocation.scheduled), invocation).await
     }
 
     async fn direct(&self, call: BranchCall, invocation: &Invocation) -> Result<(), InvocationError> {

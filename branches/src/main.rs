@@ -16,6 +16,8 @@ async fn main() -> ExitCode {
             employee_queue: Arc::new(parts.queue(queue_url)),
             vendor: parts.vendor,
             checkpoints: parts.checkpoints,
+            accounts: parts.accounts,
+            rosters: parts.rosters,
         },
     )
     .await

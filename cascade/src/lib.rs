@@ -1,5 +1,6 @@
 //! The `cascade` command: the whole pipeline on one machine.
 
+pub mod backfill;
 pub mod bench;
 pub mod cloud;
 pub mod commands;

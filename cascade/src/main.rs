@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use cascade::commands::backfill::BackfillArgs;
 use cascade::commands::bench::BenchArgs;
 use cascade::commands::dlq::DlqArgs;
 use cascade::commands::doctor::DoctorArgs;
@@ -12,7 +13,7 @@ use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
 use cascade::commands::verify::VerifyArgs;
-use cascade::commands::{CommandError, bench, dlq, doctor, lake, run, sql, status, up, vendor, verify};
+use cascade::commands::{CommandError, backfill, bench, dlq, doctor, lake, run, sql, status, up, vendor, verify};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -38,6 +39,7 @@ enum Command {
     Doctor(DoctorArgs),
     Lake(LakeArgs),
     Verify(VerifyArgs),
+    Backfill(BackfillArgs),
     Sql(SqlArgs),
     Vendor(VendorArgs),
     Bench(BenchArgs),
@@ -59,6 +61,7 @@ async fn main() -> ExitCode {
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Lake(args) => lake::lake(args).await.map(|()| true),
         Command::Verify(args) => verify::verify(args).await,
+        Command::Backfill(args) => backfill::backfill(args).await,
         Command::Sql(args) => Err(sql::sql(args)),
         Command::Vendor(args) => vendor::vendor(args).await.map(|()| true),
         Command::Bench(args) => bench::bench(args).await,

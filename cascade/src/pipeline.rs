@@ -12,9 +12,11 @@ use sales::lookback::Lookback;
 use salespersons::SalespersonCollector;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use shared::account::Accounts;
 use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
 use shared::collector::{Call, Collector, Handled, handle_in_view};
+use shared::deletions::Rosters;
 use shared::entity::Entity;
 use shared::error_chain;
 use shared::jitter::Jitter;
@@ -172,6 +174,10 @@ pub struct PipelineOptions {
     pub vendor: Arc<dyn Vendor>,
     /// What is remembered of each id.
     pub checkpoints: Checkpoints,
+    /// Where the runs keep account of themselves.
+    pub accounts: Accounts,
+    /// By which deletions are noticed.
+    pub rosters: Rosters,
     /// How far back a sale still counts as recent.
     pub lookback: Lookback,
     /// What time it is.
@@ -258,6 +264,8 @@ impl Pipeline {
                 table: table(&places.branch_table, Entity::Branch),
                 employee_queue: queue(&places.employee_queue_url),
                 checkpoints: options.checkpoints.clone(),
+                accounts: options.accounts.clone(),
+                rosters: options.rosters.clone(),
             },
             salespersons: SalespersonCollector {
                 vendor: options.vendor.clone(),
@@ -267,6 +275,8 @@ impl Pipeline {
                 poll_window: POLL_WINDOW,
                 jitter: options.jitter.clone(),
                 checkpoints: options.checkpoints.clone(),
+                accounts: options.accounts.clone(),
+                rosters: options.rosters.clone(),
             },
             sales: SaleCollector {
                 vendor: options.vendor.clone(),
@@ -276,6 +286,8 @@ impl Pipeline {
                 poll_window: POLL_WINDOW,
                 jitter: options.jitter.clone(),
                 checkpoints: options.checkpoints,
+                accounts: options.accounts,
+                rosters: options.rosters,
             },
             sqs,
             places,
@@ -330,7 +342,52 @@ impl Pipeline {
         let mut errors = Vec::new();
         let mut note = |handled: Handled| errors.extend(handled.answer.err().map(|failure| error_chain(&failure)));
         note(self.invoke(Stage::Branches, &begin, view).await);
-        let (mut skips, mut skipped_seconds) = (0, 0);
+        let worked = self.drain(&event, view, &mut moved, &mut note).await?;
+        let mut left = BTreeMap::new();
+        for url in [&self.places.employee_queue_url, &self.places.sale_queue_url] {
+            left.insert(queue_name(url), self.depth(url).await?);
+        }
+        let dead_letters = self.dead_letters().await?;
+        Ok(RunOutcome {
+            run_id: run_id.to_string(),
+            stages: Stage::ALL
+                .map(|stage| (stage.name().to_owned(), view.counts(stage)))
+                .into(),
+            errors,
+            left,
+            new_dead_letters: dead_letters.values().sum::<u64>().saturating_sub(dead_letters_before),
+            dead_letters,
+            seconds: started.elapsed().as_secs_f64(),
+            skipped_seconds: worked.as_secs(),
+        })
+    }
+
+    /// Polls until both queues are empty and nothing is in flight, without beginning a run: for what somebody else has sent.
+    ///
+    /// # Errors
+    /// If the queues cannot be looked at.
+    pub async fn work_through(
+        &self,
+        run_id: RunId,
+        view: &View,
+        mut moved: impl FnMut(),
+    ) -> Result<Vec<String>, DepthError> {
+        let event = json!({ "run_id": run_id.to_string() }).to_string();
+        let mut errors = Vec::new();
+        let mut note = |handled: Handled| errors.extend(handled.answer.err().map(|failure| error_chain(&failure)));
+        self.drain(&event, view, &mut moved, &mut note).await?;
+        Ok(errors)
+    }
+
+    /// Polls until both queues are empty; answers how far the simulated clock was moved on.
+    async fn drain(
+        &self,
+        event: &str,
+        view: &View,
+        moved: &mut impl FnMut(),
+        note: &mut impl FnMut(Handled),
+    ) -> Result<Duration, DepthError> {
+        let (mut skips, mut skipped) = (0, Duration::ZERO);
         while !self.stop.is_cancelled() {
             let left = [
                 self.depth(&self.places.employee_queue_url).await?,
@@ -347,7 +404,7 @@ impl Pipeline {
                 }
                 moved();
                 skips += 1;
-                skipped_seconds += SKIP.as_secs();
+                skipped += SKIP;
                 if skips > MOST_SKIPS {
                     break;
                 }
@@ -355,8 +412,8 @@ impl Pipeline {
             }
             skips = 0;
             let (salespersons, sales) = tokio::join!(
-                self.invoke(Stage::Salespersons, &event, view),
-                self.invoke(Stage::Sales, &event, view),
+                self.invoke(Stage::Salespersons, event, view),
+                self.invoke(Stage::Sales, event, view),
             );
             let failed = salespersons.answer.is_err() || sales.answer.is_err();
             note(salespersons);
@@ -365,23 +422,7 @@ impl Pipeline {
                 break;
             }
         }
-        let mut left = BTreeMap::new();
-        for url in [&self.places.employee_queue_url, &self.places.sale_queue_url] {
-            left.insert(queue_name(url), self.depth(url).await?);
-        }
-        let dead_letters = self.dead_letters().await?;
-        Ok(RunOutcome {
-            run_id: run_id.to_string(),
-            stages: Stage::ALL
-                .map(|stage| (stage.name().to_owned(), view.counts(stage)))
-                .into(),
-            errors,
-            left,
-            new_dead_letters: dead_letters.values().sum::<u64>().saturating_sub(dead_letters_before),
-            dead_letters,
-            seconds: started.elapsed().as_secs_f64(),
-            skipped_seconds,
-        })
+        Ok(skipped)
     }
 
     async fn depth(&self, url: &str) -> Result<Depth, DepthError> {

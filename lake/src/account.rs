@@ -13,18 +13,12 @@ use crate::log::{
 use crate::moment;
 use crate::row::{Cell, Row, in_order};
 
-/// What the ids of accounts begin with.
-pub const PREFIX: &str = "run/";
-
-/// The set of reasons in an entry.
-const DEAD: &str = "dead";
+pub use shared::account::entries::PREFIX;
 
 /// Run and branch of an entry's id, the branch empty for the run as a whole; `None` for an entry that is no account.
 pub fn parse_id(id: &str) -> Option<(&str, &str)> {
     let rest = id.strip_prefix(PREFIX)?;
-    let (run_id, branch_id) = rest.split_once('/').unwrap_or((rest, ""));
-    // What is noted about a run beside its account.
-    (!run_id.contains('#')).then_some((run_id, branch_id))
+    Some(rest.split_once('/').unwrap_or((rest, "")))
 }
 
 /// The row of a change of the state table; `None` where it is not about a run, and where an account is no longer kept: what
@@ -45,6 +39,11 @@ pub fn row(change: &Change) -> Result<Option<Row>, Unreadable> {
         return Err(other_than("id", "run/ and a time such as 2026-11-21T01:00:00Z"));
     }
     let account = Account(&change.image);
+    // An id that is too long for a key stands in the entry alone.
+    let branch_id = match change.image.get(BRANCH_ID) {
+        Some(Value::String(id)) if !branch_id.is_empty() => id.as_str(),
+        _ => branch_id,
+    };
     let mut cells = BTreeMap::from([
         (OPERATION, Cell::Text(change.operation.name().to_owned())),
         (RUN_ID, Cell::Text(run_id.to_owned())),
@@ -135,7 +134,9 @@ impl<'a> Account<'a> {
             Ok(self.set(expected)?.iter().all(|one| finished.contains(one)))
         };
         if !branch_id.is_empty() {
-            return Ok(self.0.contains_key("listed_at") && all_of("salespersons_expected", "salespersons_finished")?);
+            return Ok(self.0.contains_key("listed_at")
+                && all_of("salespersons_expected", "salespersons_finished")?
+                && all_of("first_loads_expected", "first_loads_finished")?);
         }
         let expected = self.set("names_expected")?.len() + self.set("branches_expected")?.len();
         Ok(expected > 0
@@ -144,7 +145,7 @@ impl<'a> Account<'a> {
     }
 
     fn reasons(&self) -> Result<String, Unreadable> {
-        serde_json::to_string(&self.set(DEAD)?).map_err(Unreadable::Json)
+        serde_json::to_string(&self.set(REASONS)?).map_err(Unreadable::Json)
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
         assert_eq!(parse_id("run/2026-11-21T01:00:00Z/1"), Some((run, "1")));
         assert_eq!(parse_id("run/2026-11-21T01:00:00Z/a/b#c"), Some((run, "a/b#c")));
         for other in [
-            "run/2026-11-21T01:00:00Z#report",
+            "report/2026-11-21T01:00:00Z",
             "runs",
             "freshness",
             "branches/Scranton",
@@ -202,6 +203,8 @@ mod tests {
         assert_eq!(branch(&half), (Cell::Boolean(false), Cell::Whole(2)));
         let whole = format!(r#"{{{listed}, "salespersons_expected": ["7"], "salespersons_finished": ["7", "9"]}}"#);
         assert_eq!(branch(&whole), (Cell::Boolean(true), Cell::Whole(1)));
+        let owed = format!(r#"{{{listed}, "first_loads_expected": ["7"], "salespersons_finished": ["7"]}}"#);
+        assert_eq!(branch(&owed), (Cell::Boolean(false), Cell::Whole(0)));
     }
 
     #[test]
@@ -222,7 +225,7 @@ mod tests {
     #[test]
     fn counts_times_and_reasons_are_columns_and_what_is_absent_is_nothing() {
         let image = r#"{"kind": "schedule", "first_at": "2026-11-21T01:00:01.500Z", "api_calls": 13, "version": 7,
-            "sales_inserted": 5200, "dead": ["1235: the vendor answered 404"]}"#;
+            "sales_inserted": 5200, "reasons": ["1235: the vendor answered 404"]}"#;
         let row = row(&change("run/2026-11-21T01:00:00Z", image)).unwrap().unwrap();
         assert_eq!(row.keys, ["2026-11-21T01:00:00Z", ""]);
         assert_eq!(cell_of(&row, "kind"), Cell::Text("schedule".to_owned()));

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shared::account::{Accounts, Ending, Piece};
 use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
+use shared::deletions::Rosters;
 use shared::entity::Entity;
 use shared::event::SaleCall;
 use shared::id::Id;
@@ -17,9 +19,10 @@ use shared::quota::Class;
 use shared::run::{RunId, last_modified};
 use shared::sync::{reject, reject_unnamed, sync};
 use shared::table::Table;
-use shared::vendor::answer::{Shape, Sketch, distinct, records};
+use shared::vendor::answer::{Shape, Sketch, Unnamed, distinct, records};
 use shared::vendor::{Answer, Query, Vendor};
 use shared::work::{Desk, WorkError, Worker};
+use time::UtcDateTime;
 use tokio::time::Instant;
 use tracing::{Instrument, error_span};
 
@@ -43,6 +46,10 @@ pub struct SaleCollector {
     pub jitter: Jitter,
     /// What is remembered of each salesperson.
     pub checkpoints: Checkpoints,
+    /// Where the runs keep account of their pieces.
+    pub accounts: Accounts,
+    /// By which it is noticed which sales were taken back.
+    pub rosters: Rosters,
 }
 
 /// One salesperson's sales.
@@ -55,9 +62,17 @@ struct Order<'a> {
     /// The run they are collected for; without one they are collected whatever was done before.
     run_id: Option<RunId>,
     thoroughness: Thoroughness,
+    accepts_deletions: bool,
 }
 
-/// The sales of an answer that are looked at.
+/// The sales of an answer.
+struct Sales<'a> {
+    all: Vec<Sketch<'a>>,
+    /// What has no usable id.
+    unnamed: Vec<Unnamed<'a>>,
+}
+
+/// Those of them that are looked at.
 struct Looked<'a> {
     recent: Vec<Sketch<'a>>,
     skipped: u64,
@@ -72,12 +87,16 @@ impl SaleCollector {
             queue: &*self.sale_queue,
             window: self.poll_window,
             jitter: &self.jitter,
+            accounts: &self.accounts,
         }
     }
 
     async fn collect(&self, order: Order<'_>, invocation: &Invocation, quota_until: Instant) -> Result<(), WorkError> {
+        let query = Query::Sales(order.employee_id.clone());
         let task = Task {
             class: order.class,
+            keeps_roster: self.rosters.are_kept_for(&query),
+            accepts_deletions: order.accepts_deletions,
             // To verify is to compare all there is.
             lookback: match order.thoroughness {
                 Thoroughness::Verify => None,
@@ -86,7 +105,7 @@ impl SaleCollector {
             gives_branch: order.branch_id.is_some(),
             is_part_of_a_run: !order.lookback.reaches_back_as_far_as(self.lookback),
             thoroughness: order.thoroughness,
-            ..Task::new(Query::Sales(order.employee_id.clone()), order.run_id)
+            ..Task::new(query, order.run_id)
         };
         let Some(mut visit) = self.checkpoints.begin(&task, invocation).await? else {
             return Ok(());
@@ -110,22 +129,13 @@ impl SaleCollector {
             Finding::Known { answer: None, effects } => effects.clone(),
             Finding::Known {
                 answer: Some(answer), ..
-            } => self.look_at(answer, order.employee_id, lookback, invocation)?.effects(),
-            Finding::New(answer) => {
-                let looked = self.look_at(answer, order.employee_id, lookback, invocation)?;
-                let mut effects = looked.effects();
-                let synced = sync(
-                    &*self.table,
-                    looked.recent,
-                    Some(order.employee_id),
-                    order.branch_id,
-                    &last_modified(answer.fetched_at),
-                    &invocation.tally,
-                )
-                .await?;
-                effects.is_whole &= synced.is_whole();
-                effects
+            } => {
+                let sales = self.sales(answer, order.employee_id)?;
+                sales
+                    .judge(lookback, |_| false, answer.fetched_at, invocation)
+                    .effects()
             }
+            Finding::New(answer) => self.write_sales(visit, answer, order, lookback, invocation).await?,
         };
         invocation.tally.count(|counts| {
             counts.skipped += effects.skipped;
@@ -136,25 +146,71 @@ impl SaleCollector {
         Ok(effects)
     }
 
-    fn look_at<'a>(
+    async fn write_sales(
         &self,
-        answer: &'a Answer,
-        employee_id: &Id,
+        visit: &Visit<'_>,
+        answer: &Answer,
+        order: &Order<'_>,
         lookback: Lookback,
         invocation: &Invocation,
-    ) -> Result<Looked<'a>, WorkError> {
+    ) -> Result<Effects, WorkError> {
+        let sales = self.sales(answer, order.employee_id)?;
+        let ids = sales.all.iter().map(|sketch| &sketch.id);
+        let roll_call = self.rosters.call(visit, ids, sales.unnamed.len(), invocation).await;
+        let looked = sales.judge(lookback, |id| roll_call.is_back(id), answer.fetched_at, invocation);
+        let mut effects = looked.effects();
+        let fetched_at = last_modified(answer.fetched_at);
+        let synced = sync(
+            &*self.table,
+            looked.recent,
+            Some(order.employee_id),
+            order.branch_id,
+            &fetched_at,
+            &invocation.tally,
+        )
+        .await?;
+        effects.is_whole &= synced.is_whole();
+        effects.is_whole &= roll_call
+            .settle(
+                &*self.table,
+                Some(order.employee_id),
+                &fetched_at,
+                effects.is_whole,
+                invocation,
+            )
+            .await?;
+        Ok(effects)
+    }
+
+    fn sales<'a>(&self, answer: &'a Answer, employee_id: &Id) -> Result<Sales<'a>, WorkError> {
         let shape = Shape::Under {
             id_name: "employee_id",
             id: employee_id,
             list: "sales",
         };
-        let (mut recent, unnamed) = distinct(Entity::Sale, records(&answer.pages, shape)?, Some(employee_id));
-        unnamed
+        let (all, unnamed) = distinct(Entity::Sale, records(&answer.pages, shape)?, Some(employee_id));
+        Ok(Sales { all, unnamed })
+    }
+}
+
+impl<'a> Sales<'a> {
+    /// Tells those that are looked at, in an answer fetched at `now`: the recent ones, and whatever has to be,
+    /// however old. The others are counted, and logged where they cannot be stored.
+    fn judge(
+        self,
+        lookback: Lookback,
+        has_to_be: impl Fn(&Id) -> bool,
+        now: UtcDateTime,
+        invocation: &Invocation,
+    ) -> Looked<'a> {
+        self.unnamed
             .iter()
             .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
-        let (mut skipped, mut rejected) = (0, unnamed.len() as u64);
-        recent.retain(
-            |sketch| match lookback.judge(sketch.head.transaction_timestamp, answer.fetched_at) {
+        let mut recent = self.all;
+        let (mut skipped, mut rejected) = (0, self.unnamed.len() as u64);
+        recent.retain(|sketch| {
+            let lookback = if has_to_be(&sketch.id) { Lookback::ALL } else { lookback };
+            match lookback.judge(sketch.head.transaction_timestamp, now) {
                 Ok(Recency::Recent) => true,
                 Ok(Recency::Old) => {
                     skipped += 1;
@@ -165,13 +221,13 @@ impl SaleCollector {
                     rejected += 1;
                     false
                 }
-            },
-        );
-        Ok(Looked {
+            }
+        });
+        Looked {
             recent,
             skipped,
             rejected,
-        })
+        }
     }
 }
 
@@ -203,6 +259,7 @@ impl Worker for SaleCollector {
             class: Class::of(message.background),
             run_id: message.run_id,
             thoroughness: Thoroughness::of(false, message.verify),
+            accepts_deletions: false,
         };
         self.collect(order, invocation, quota_until).await
     }
@@ -227,10 +284,12 @@ impl Collector for SaleCollector {
     }
 
     async fn scheduled(&self, invocation: &Invocation) -> Result<(), InvocationError> {
+        self.accounts.note_staleness(&invocation.tally).await;
         Ok(self.desk().poll(invocation).await?)
     }
 
     async fn direct(&self, call: SaleCall, invocation: &Invocation) -> Result<(), InvocationError> {
+        self.rosters.check_acceptance(Entity::Sale, call.accept_deletions)?;
         let order = Order {
             employee_id: &call.employee_id,
             branch_id: call.branch_id.as_ref(),
@@ -241,7 +300,8 @@ impl Collector for SaleCollector {
             },
             class: Class::of(call.background),
             run_id: call.run_id,
-            thoroughness: Thoroughness::of(call.force, call.verify),
+            thoroughness: Thoroughness::of(call.force || call.accept_deletions, call.verify),
+            accepts_deletions: call.accept_deletions,
         };
         let span = error_span!(
             "call",
@@ -249,8 +309,23 @@ impl Collector for SaleCollector {
             branch_id = call.branch_id.as_ref().map(Id::as_str),
         );
         let work = self.collect(order, invocation, invocation.work_until);
-        let work = invocation.within_time(work).instrument(span);
-        Ok(work.await.map_err(WorkError::from)??)
+        invocation
+            .within_time(work)
+            .instrument(span)
+            .await
+            .map_err(WorkError::from)??;
+        // Without a run it is a piece of work by itself.
+        if let (Some(run_id), Some(branch_id)) = (call.run_id, call.branch_id) {
+            let piece = Piece::Salesperson {
+                branch_id,
+                employee_id: call.employee_id,
+                first_load: call.first_load,
+            };
+            self.accounts
+                .settle(run_id, &piece, Ending::Done, &invocation.tally, invocation)
+                .await;
+        }
+        Ok(())
     }
 
     async fn records(&self, messages: Vec<Message>, invocation: &Invocation) -> Vec<String> {

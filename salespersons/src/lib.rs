@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use shared::account::{Accounts, Ending, Piece};
+use shared::change::Row;
 use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
-use shared::entity::Entity;
+use shared::deletions::Rosters;
+use shared::entity::{DELETED_AT, Entity};
 use shared::event::SalespersonCall;
 use shared::id::Id;
 use shared::invocation::Invocation;
@@ -15,7 +18,7 @@ use shared::jitter::Jitter;
 use shared::message::{EmployeeMessage, SaleMessage, WorkMessage};
 use shared::queue::{Message, Outbox, WorkQueue};
 use shared::quota::Class;
-use shared::record::Key;
+use shared::record::{Key, Record};
 use shared::run::{RunId, last_modified};
 use shared::sync::{Synced, read_records, reject_unnamed, slices, write_changes};
 use shared::table::Table;
@@ -41,6 +44,10 @@ pub struct SalespersonCollector {
     pub jitter: Jitter,
     /// What is remembered of each branch.
     pub checkpoints: Checkpoints,
+    /// Where the runs keep account of their pieces.
+    pub accounts: Accounts,
+    /// By which it is noticed who has left.
+    pub rosters: Rosters,
 }
 
 /// One branch's salespersons.
@@ -58,6 +65,16 @@ impl SalespersonCollector {
             queue: &*self.employee_queue,
             window: self.poll_window,
             jitter: &self.jitter,
+            accounts: &self.accounts,
+        }
+    }
+
+    /// What is to be done about one branch.
+    fn task(&self, branch_id: &Id, run_id: Option<RunId>) -> Task {
+        let query = Query::Employees(branch_id.clone());
+        Task {
+            keeps_roster: self.rosters.are_kept_for(&query),
+            ..Task::new(query, run_id)
         }
     }
 
@@ -77,8 +94,8 @@ impl SalespersonCollector {
         quota_until: Instant,
     ) -> Result<Effects, WorkError> {
         let fetched = self.vendor.fetch(&visit.question(), invocation, quota_until).await?;
-        match visit.find(fetched) {
-            Finding::New(answer) => self.write_salespersons(&answer, order, invocation).await,
+        let effects = match visit.find(fetched) {
+            Finding::New(answer) => self.write_salespersons(visit, &answer, order, invocation).await?,
             Finding::Known { answer, mut effects } => {
                 if let Some(answer) = answer {
                     // There may be more of them than are remembered.
@@ -89,9 +106,13 @@ impl SalespersonCollector {
                 let messages = effects.sent_on.iter().map(|id| order.message(id, false)).collect();
                 self.send(messages, invocation).await?;
                 invocation.tally.count(|counts| counts.unchanged += effects.records);
-                Ok(effects)
+                effects
             }
-        }
+        };
+        self.accounts
+            .expect_salespersons(order.run_id, order.branch_id, &effects.sent_on, &invocation.tally)
+            .await;
+        Ok(effects)
     }
 
     /// The salespersons of an answer, and what has no usable id.
@@ -115,6 +136,7 @@ impl SalespersonCollector {
 
     async fn write_salespersons(
         &self,
+        visit: &Visit<'_>,
         answer: &Answer,
         order: &Order<'_>,
         invocation: &Invocation,
@@ -124,16 +146,24 @@ impl SalespersonCollector {
             .iter()
             .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
         let sent_on: Vec<_> = sketches.iter().map(|sketch| sketch.id.clone()).collect();
+        let roll_call = self
+            .rosters
+            .call(visit, sent_on.iter(), unnamed.len(), invocation)
+            .await;
         let fetched_at = last_modified(answer.fetched_at);
         let mut synced = Synced::default();
         for slice in slices(sketches) {
             synced += self.sync_slice(slice, order, &fetched_at, invocation).await?;
         }
+        let is_in_step = unnamed.is_empty() && synced.is_whole();
+        let is_settled = roll_call
+            .settle(&*self.table, Some(order.branch_id), &fetched_at, is_in_step, invocation)
+            .await?;
         Ok(Effects {
             records: sent_on.len() as u64,
             skipped: 0,
             sent_on,
-            is_whole: unnamed.is_empty() && synced.is_whole(),
+            is_whole: is_in_step && is_settled,
         })
     }
 
@@ -152,7 +182,16 @@ impl SalespersonCollector {
             parent: Some(branch_id.clone()),
         };
         let rows = self.table.read(slice.iter().map(key).collect()).await?;
-        let message = |sketch: &Sketch<'_>| order.message(&sketch.id, !rows.contains_key(&key(sketch)));
+        let owes_all = |sketch: &Sketch<'_>| {
+            let record = records.iter().find(|record| record.key.id == sketch.id);
+            owes_first_load(rows.get(&key(sketch)), record)
+        };
+        let first_loads = slice.iter().filter(|sketch| owes_all(sketch));
+        let first_loads: Vec<_> = first_loads.map(|sketch| sketch.id.clone()).collect();
+        self.accounts
+            .expect_first_loads(order.run_id, branch_id, &first_loads, &invocation.tally)
+            .await;
+        let message = |sketch: &Sketch<'_>| order.message(&sketch.id, owes_all(sketch));
         // Before the rows: a row without its message would look as if the first load had been asked for.
         self.send(slice.iter().map(message).collect(), invocation).await?;
         let mut synced = write_changes(&*self.table, records, rows, fetched_at, &invocation.tally).await?;
@@ -166,6 +205,15 @@ impl SalespersonCollector {
         invocation.tally.count(|counts| counts.enqueued += count);
         Ok(())
     }
+}
+
+/// Whether all sales of a salesperson are owed: there is no row yet, or he is back, and nobody has asked for the sales of
+/// the time in between.
+fn owes_first_load(row: Option<&Row>, record: Option<&Record>) -> bool {
+    let Some(row) = row else { return true };
+    // The vendor may send an attribute of this name, too: then it is no mark.
+    let sent = record.and_then(|record| record.attributes.get(DELETED_AT));
+    row.is_deleted() && row.attributes.get(DELETED_AT) != sent
 }
 
 impl Order<'_> {
@@ -200,7 +248,7 @@ impl Worker for SalespersonCollector {
             task: Task {
                 class: Class::of(message.background),
                 thoroughness: Thoroughness::of(false, message.verify),
-                ..Task::new(Query::Employees(message.branch_id.clone()), Some(run_id))
+                ..self.task(&message.branch_id, Some(run_id))
             },
         };
         self.collect(&order, invocation, quota_until).await
@@ -230,19 +278,30 @@ impl Collector for SalespersonCollector {
     }
 
     async fn direct(&self, call: SalespersonCall, invocation: &Invocation) -> Result<(), InvocationError> {
+        self.rosters
+            .check_acceptance(Entity::Salesperson, call.accept_deletions)?;
         let span = error_span!("call", branch_id = call.branch_id.as_str());
         let order = Order {
             branch_id: &call.branch_id,
             run_id: invocation.run_id,
             task: Task {
                 class: Class::of(call.background),
-                thoroughness: Thoroughness::of(call.force, call.verify),
-                ..Task::new(Query::Employees(call.branch_id.clone()), call.run_id)
+                thoroughness: Thoroughness::of(call.force || call.accept_deletions, call.verify),
+                accepts_deletions: call.accept_deletions,
+                ..self.task(&call.branch_id, call.run_id)
             },
         };
         let work = self.collect(&order, invocation, invocation.work_until);
-        let work = invocation.within_time(work).instrument(span);
-        Ok(work.await.map_err(WorkError::from)??)
+        invocation
+            .within_time(work)
+            .instrument(span)
+            .await
+            .map_err(WorkError::from)??;
+        let piece = Piece::Branch(call.branch_id);
+        self.accounts
+            .settle(invocation.run_id, &piece, Ending::Done, &invocation.tally, invocation)
+            .await;
+        Ok(())
     }
 
     async fn records(&self, messages: Vec<Message>, invocation: &Invocation) -> Vec<String> {

@@ -23,6 +23,8 @@ async fn main() -> ExitCode {
             poll_window,
             vendor: parts.vendor,
             checkpoints: parts.checkpoints,
+            accounts: parts.accounts,
+            rosters: parts.rosters,
             jitter: parts.jitter,
         },
     )

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::entity::Entity;
+use crate::entity::{DELETED_AT, Entity};
 use crate::record::Record;
 use crate::value::Value;
 
@@ -16,6 +16,14 @@ pub struct Row {
     pub foreign: BTreeSet<String>,
     /// Its `last_modified`, if that is a string.
     pub last_modified: Option<String>,
+}
+
+impl Row {
+    /// Whether it is marked as deleted, by a collector or by the vendor's own word.
+    pub fn is_deleted(&self) -> bool {
+        let own = self.attributes.get(DELETED_AT);
+        own.is_some_and(|value| *value != Value::Null) || self.foreign.contains(DELETED_AT)
+    }
 }
 
 /// What has to be written to make a row say what a record says: parts of the two.

@@ -22,6 +22,7 @@ use crate::jitter::Jitter;
 use crate::quota::Class;
 use crate::run::{RunId, last_modified};
 use crate::state::{Entry, StateError, StateTable, Swapped};
+use crate::tally::Gap;
 use crate::vendor::{Answer, Fetched, Query, Question};
 use crate::work::WorkError;
 
@@ -91,6 +92,9 @@ struct Known {
     since: Option<i64>,
     /// Whether records without a branch were given one.
     gives_branch: bool,
+    /// Whether its records are on a roster, and the rows of those that had vanished are marked.
+    #[serde(default)]
+    keeps_roster: bool,
     effects: Effects,
 }
 
@@ -167,6 +171,10 @@ pub struct Task {
     pub gives_branch: bool,
     /// Whether it looks at less than a run does, so that the run is not done with it.
     pub is_part_of_a_run: bool,
+    /// Whether records that vanish are looked for.
+    pub keeps_roster: bool,
+    /// Whether records that have vanished are marked as deleted, however many they are.
+    pub accepts_deletions: bool,
     /// How much is done again.
     pub thoroughness: Thoroughness,
 }
@@ -181,17 +189,9 @@ impl Task {
             lookback: None,
             gives_branch: false,
             is_part_of_a_run: false,
+            keeps_roster: false,
+            accepts_deletions: false,
             thoroughness: Thoroughness::Usual,
-        }
-    }
-
-    /// The name of its entry in the state table.
-    fn entry_id(&self) -> String {
-        let (kind, _, id) = self.query.parts();
-        if id.len() <= LONGEST_PLAIN_ID {
-            format!("{kind}/{id}")
-        } else {
-            format!("{kind}/sha256:{}", fingerprint([id.as_bytes()]))
         }
     }
 
@@ -217,7 +217,17 @@ impl Task {
             (Some(_), None) => false,
             (Some(since), Some(lookback)) => since <= milliseconds(now.saturating_sub(lookback)),
         };
-        reaches_back && (known.gives_branch || !self.gives_branch)
+        reaches_back && (known.gives_branch || !self.gives_branch) && (known.keeps_roster || !self.keeps_roster)
+    }
+}
+
+/// The name of a query's entry in the state table.
+pub(crate) fn entry_id(query: &Query) -> String {
+    let (kind, _, id) = query.parts();
+    if id.len() <= LONGEST_PLAIN_ID {
+        format!("{kind}/{id}")
+    } else {
+        format!("{kind}/sha256:{}", fingerprint([id.as_bytes()]))
     }
 }
 
@@ -275,7 +285,7 @@ impl Checkpoints {
     /// # Errors
     /// [`WorkError::Busy`], if somebody else is at work on it.
     pub async fn begin<'a>(&'a self, task: &'a Task, invocation: &Invocation) -> Result<Option<Visit<'a>>, WorkError> {
-        let id = task.entry_id();
+        let id = entry_id(&task.query);
         let (claimed, checkpoint) = match &self.table {
             None => (None, Checkpoint::default()),
             Some(table) => match self.claim(&**table, &id, task, invocation).await {
@@ -284,9 +294,12 @@ impl Checkpoints {
                     (Some(entry), checkpoint)
                 }
                 Ok(Claimed::Busy(wait)) => return Err(WorkError::Busy { wait }),
-                Ok(Claimed::Done) => {
-                    debug!("done already for this run");
+                Ok(Claimed::Done { is_superseded }) => {
+                    debug!(is_superseded, "done already for this run");
                     invocation.tally.count(|counts| counts.already_done += 1);
+                    if is_superseded {
+                        invocation.tally.note_gap(Gap::Superseded);
+                    }
                     return Ok(None);
                 }
                 Err(failure) => {
@@ -316,7 +329,8 @@ impl Checkpoints {
         for _ in 0..MAX_CONFLICTS {
             let mut checkpoint = read(entry.as_ref());
             if task.is_done(&checkpoint) {
-                return Ok(Claimed::Done);
+                let is_superseded = task.run_id < checkpoint.run_id.max(checkpoint.whole_run_id);
+                return Ok(Claimed::Done { is_superseded });
             }
             let now = self.clock.now();
             if let Some(claim) = checkpoint.claim.take() {
@@ -350,11 +364,24 @@ impl Checkpoints {
 enum Claimed {
     /// The entry with the claim, and what it says.
     Ours(Box<(Entry, Checkpoint)>),
-    Done,
+    /// It is done for its run, or for a later one.
+    Done {
+        is_superseded: bool,
+    },
     Busy(Duration),
 }
 
 impl Visit<'_> {
+    /// What is to be done.
+    pub fn task(&self) -> &Task {
+        self.task
+    }
+
+    /// Whether nobody else is at work on the id: without the state table, nobody knows.
+    pub fn is_claimed(&self) -> bool {
+        self.claimed.is_some()
+    }
+
     /// The question to the vendor: with the name of the answer that is known, if the rows that are looked at are known
     /// to say it.
     pub fn question(&self) -> Question {
@@ -445,7 +472,13 @@ impl Visit<'_> {
                 // A run of the future is none: the hours until then would count as done.
                 let latest = RunId::scheduled_for(now + CLOCKS_APART);
                 let run_id = self.task.run_id.unwrap_or(invocation.run_id).min(latest);
-                let done = |before: &mut Option<RunId>| *before = (*before).max(Some(run_id));
+                // Else nobody would come back to it, and its run would look complete without what it leads to.
+                let is_done = invocation.tally.gap().is_none();
+                let done = |before: &mut Option<RunId>| {
+                    if is_done {
+                        *before = (*before).max(Some(run_id));
+                    }
+                };
                 if !self.task.is_part_of_a_run {
                     done(&mut checkpoint.run_id);
                 }
@@ -490,6 +523,7 @@ impl Visit<'_> {
             fetched_at: last_modified(fetched.fetched_at),
             since: before.map_or(since, |before| before.since),
             gives_branch: before.map_or(self.task.gives_branch, |before| before.gives_branch),
+            keeps_roster: before.map_or(self.task.keeps_roster, |before| before.keeps_roster),
             effects: Effects {
                 sent_on: if can_go_without { effects.sent_on } else { Vec::new() },
                 ..effects
@@ -580,6 +614,7 @@ mod tests {
                 fetched_at: "2026-11-21T01:02:03.456Z".to_owned(),
                 since: Some(7),
                 gives_branch: true,
+                keeps_roster: true,
                 effects: Effects {
                     records: 2,
                     skipped: 1,

@@ -1,6 +1,7 @@
 //! A collector as its callers see it: an event goes in, an answer comes out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lambda_events::event::sqs::SqsBatchResponse;
@@ -87,6 +88,8 @@ pub struct Handled {
     pub run_id: Option<RunId>,
     /// What was done, also where it ended in an error.
     pub counts: Counts,
+    /// How old the data is where it is least fresh, where the collector has looked.
+    pub staleness: Option<Duration>,
     /// The answer (the contract's section 2).
     pub answer: Result<Value, InvocationError>,
 }
@@ -112,6 +115,7 @@ pub async fn handle_in_view<C: Collector>(collector: &C, event: &str, call: Call
                 return Handled {
                     run_id: None,
                     counts: Counts::default(),
+                    staleness: None,
                     answer: Err(unknown.into()),
                 };
             }
@@ -136,6 +140,7 @@ pub async fn handle_in_view<C: Collector>(collector: &C, event: &str, call: Call
         Handled {
             run_id: Some(invocation.run_id),
             counts,
+            staleness: invocation.tally.staleness(),
             answer,
         }
     }
@@ -165,6 +170,8 @@ fn log_summary(counts: &Counts, failure: Option<&InvocationError>) {
                 quota_wait_ms = counts.quota_wait_ms,
                 inserted = counts.inserted,
                 updated = counts.updated,
+                deleted = counts.deleted,
+                held_back = counts.held_back,
                 unchanged = counts.unchanged,
                 skipped = counts.skipped,
                 rejected = counts.rejected,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use url::Url;
 
+use crate::deletions::{DEFAULT_MAX_PERCENT, DeletionRules};
 use crate::quota::QuotaSettings;
 use crate::secret::SecretArn;
 use crate::vendor::client::{ApiKey, VendorSettings};
@@ -37,8 +38,12 @@ pub struct CollectorSettings {
     pub quota: QuotaSettings,
     /// `STATE_DB`, the table of what all instances share; without one a process keeps the quota by itself.
     pub state_table: Option<String>,
+    /// `DELETIONS` and `DELETIONS_MAX_PERCENT`: which of the vendor's deletions are looked for.
+    pub deletions: DeletionRules,
     /// `API_KEY_SECRET_ARN`, the secret that holds the vendor's key.
     pub api_key_secret: Option<SecretArn>,
+    /// `REPORT_TOPIC_ARN`, the topic that is told what a run came to; without one only the log is.
+    pub report_topic: Option<String>,
 }
 
 /// Missing or unusable variables, all of them at once.
@@ -147,6 +152,25 @@ impl<'a> Variables<'a> {
         )
     }
 
+    /// `DELETIONS` and `DELETIONS_MAX_PERCENT`
+    fn deletions(&mut self) -> Option<DeletionRules> {
+        let rules = match self.optional("DELETIONS") {
+            None => Some(DeletionRules::default()),
+            Some(kinds) => self.usable(
+                "DELETIONS",
+                "branches, employees, sales or several of them with commas between, or none",
+                DeletionRules::parse(&kinds),
+            ),
+        };
+        let max_percent = self.whole(
+            "DELETIONS_MAX_PERCENT",
+            "a whole number of percent from 0 to 100",
+            0..=100,
+            DEFAULT_MAX_PERCENT.into(),
+        );
+        Some(rules?.with_max_percent(u8::try_from(max_percent).unwrap_or(DEFAULT_MAX_PERCENT)))
+    }
+
     /// What every collector is told; `None` if any of it is missing or unusable.
     pub fn collector(&mut self) -> Option<CollectorSettings> {
         let level = self.level();
@@ -210,6 +234,18 @@ impl<'a> Variables<'a> {
             1..=900,
             10,
         );
+        let report_topic = match self.optional("REPORT_TOPIC_ARN") {
+            None => Some(None),
+            Some(arn) => {
+                let is_topic = arn.starts_with("arn:") && arn.split(':').nth(2) == Some("sns");
+                self.usable(
+                    "REPORT_TOPIC_ARN",
+                    "a topic's ARN (arn:aws:sns:…)",
+                    is_topic.then_some(Some(arn)),
+                )
+            }
+        };
+        let deletions = self.deletions();
         // Lambda sets it; its runtime client would end in a panic over one that is no number.
         let memory_mib: Option<Option<usize>> = match self.optional("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") {
             None => Some(None),
@@ -240,7 +276,9 @@ impl<'a> Variables<'a> {
                 instances: NonZeroU32::new(instances).unwrap_or(NonZeroU32::MIN),
             },
             state_table: self.optional("STATE_DB"),
+            deletions: deletions?,
             api_key_secret: api_key_secret?,
+            report_topic: report_topic?,
         })
     }
 
@@ -281,6 +319,7 @@ fn base_url(text: &str) -> Option<Url> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entity::Entity;
 
     const MINIMUM: [(&str, &str); 3] = [
         ("APP_ENV", "dev"),
@@ -315,6 +354,7 @@ mod tests {
             assert!(settings.vendor.api_key.is_none());
             assert!(settings.api_key_secret.is_none());
             assert_eq!(settings.state_table, None);
+            assert_eq!(settings.deletions, DeletionRules::parse("branches,employees").unwrap());
             let quota = settings.quota;
             assert_eq!((quota.share_percent, quota.requests_per_second), (100, None));
             assert_eq!(quota.instances.get(), 9);
@@ -331,6 +371,19 @@ mod tests {
              DB is missing, expected the name of this collector's table; \
              API_REQUESTS_PER_MINUTE is missing, expected the vendor's quota, a whole number of requests from 1; \
              API_TIMEOUT_SECONDS is not usable, expected a whole number of seconds from 1 to 900"
+        );
+    }
+
+    #[test]
+    fn deletions_are_looked_for_as_told() {
+        let sales = with("DELETIONS", "sales").unwrap().deletions;
+        assert_eq!(sales, DeletionRules::of(&[Entity::Sale]));
+        let none = with("DELETIONS_MAX_PERCENT", "0").unwrap().deletions;
+        assert_eq!(none, DeletionRules::default().with_max_percent(0));
+        assert_eq!(
+            with("DELETIONS", "all").unwrap_err(),
+            "the environment is not usable: DELETIONS is not usable, expected branches, employees, sales or several of \
+             them with commas between, or none"
         );
     }
 
@@ -359,6 +412,9 @@ mod tests {
             ("API_BASE_URL", "vendor.test"),
             ("API_BASE_URL", "https://vendor.test/?key=1"),
             ("API_KEY_SECRET_ARN", "vendor-key"),
+            ("REPORT_TOPIC_ARN", "reports"),
+            ("DELETIONS", "salespersons"),
+            ("DELETIONS_MAX_PERCENT", "101"),
             ("LOGGING_LEVEL", "2"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "-128"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128 MB"),

@@ -14,6 +14,10 @@ pub enum Entity {
 /// The attribute that holds when the answer that caused a row's last write was fetched.
 pub const LAST_MODIFIED: &str = "last_modified";
 
+/// The attribute that a row has whose record has vanished from the vendor's answers: since when, in the form of
+/// [`LAST_MODIFIED`].
+pub const DELETED_AT: &str = "deleted_at";
+
 /// The attribute that a sale is given on first sight where the vendor sends none.
 pub const BRANCH_ID: &str = "branch_id";
 

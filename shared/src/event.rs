@@ -65,6 +65,9 @@ pub struct BranchCall {
     /// Whether it waits for what live work leaves of the quota.
     #[serde(default)]
     pub background: bool,
+    /// Whether what has vanished is marked as deleted however much it is; the vendor is then asked as with `force`.
+    #[serde(default)]
+    pub accept_deletions: bool,
 }
 
 /// A direct call of the salesperson collector.
@@ -85,6 +88,9 @@ pub struct SalespersonCall {
     /// Whether it waits for what live work leaves of the quota.
     #[serde(default)]
     pub background: bool,
+    /// Whether what has vanished is marked as deleted however much it is; the vendor is then asked as with `force`.
+    #[serde(default)]
+    pub accept_deletions: bool,
 }
 
 /// A direct call of the sale collector.
@@ -114,6 +120,9 @@ pub struct SaleCall {
     /// Whether it waits for what live work leaves of the quota.
     #[serde(default)]
     pub background: bool,
+    /// Whether what has vanished is marked as deleted however much it is; the vendor is then asked as with `force`.
+    #[serde(default)]
+    pub accept_deletions: bool,
 }
 
 impl DirectCall for BranchCall {
@@ -304,6 +313,8 @@ mod tests {
             r#"{"employee_id": 1, "lookback_hours": 1.5}"#,
             r#"{"employee_id": 1, "lookback_hours": "24"}"#,
             r#"{"employee_id": 1, "lookback_hour": 0}"#,
+            r#"{"employee_id": 1, "accept_deletions": "yes"}"#,
+            r#"{"accept_deletions": true}"#,
             r#"{"run_id": "yesterday"}"#,
             r#"{"source": "aws.s3", "detail-type": "Object Created"}"#,
             r#"{"Records": {}}"#,

@@ -45,6 +45,17 @@ impl Invocation {
         }
     }
 
+    /// The same invocation, of which a part is counted by itself, too.
+    pub fn counted_apart(&self) -> Self {
+        Self {
+            run_id: self.run_id,
+            scheduled: self.scheduled,
+            work_until: self.work_until,
+            stop: self.stop.clone(),
+            tally: Arc::new(Tally::part_of(self.tally.clone())),
+        }
+    }
+
     /// Whether work that may take `duration` can still be begun.
     pub fn has_time_for(&self, duration: Duration) -> bool {
         !self.stop.is_cancelled() && Instant::now() + duration <= self.work_until

@@ -20,10 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, info};
 
+use crate::account::Accounts;
 use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
 use crate::collector::{Call, Collector, handle};
 use crate::config::{API_KEY_SECRET_ARN, CollectorSettings, ConfigError, Variables};
+use crate::deletions::Rosters;
 use crate::entity::Entity;
 use crate::error_chain;
 use crate::jitter::Jitter;
@@ -34,6 +36,8 @@ use crate::state::StateTable;
 use crate::state::dynamodb::DynamoState;
 use crate::table::dynamodb::DynamoTable;
 use crate::telemetry::{self, Process};
+use crate::topic::Topic;
+use crate::topic::sns::SnsTopic;
 use crate::vendor::client::VendorClient;
 use crate::vendor::http::ClientError;
 
@@ -68,6 +72,10 @@ pub struct Parts {
     pub vendor: Arc<VendorClient>,
     /// What all instances remember together.
     pub checkpoints: Checkpoints,
+    /// The runs' accounts.
+    pub accounts: Accounts,
+    /// By which deletions are noticed.
+    pub rosters: Rosters,
     /// For the AWS clients.
     pub aws: SdkConfig,
     /// The machine's clock.
@@ -230,9 +238,23 @@ async fn start<C: Collector + 'static, S>(
     };
     let vendor = VendorClient::new(&settings.vendor, quota, clock.clone(), jitter.clone())?;
     let environment = settings.environment.clone();
+    let topic: Option<Arc<dyn Topic>> = match &settings.report_topic {
+        Some(arn) => Some(Arc::new(SnsTopic::new(&aws, arn.clone()))),
+        None => None,
+    };
+    let accounts = Accounts::new(
+        state.clone(),
+        topic,
+        clock.clone(),
+        jitter.clone(),
+        environment.clone(),
+        settings.quota.requests_per_minute.get(),
+    );
     let parts = Parts {
+        rosters: Rosters::new(state.clone(), settings.deletions),
         settings,
         vendor: Arc::new(vendor),
+        accounts,
         checkpoints: Checkpoints::new(state, clock.clone(), jitter.clone()),
         aws,
         clock: clock.clone(),
@@ -266,6 +288,7 @@ impl<C: Collector> Handler for Collecting<C> {
             &request_id,
             handled.run_id,
             &handled.counts,
+            handled.staleness,
             self.clock.now(),
         );
         Answered {

@@ -4,11 +4,13 @@
 //! stored. [`vendor`], [`queue`], [`table`] and [`state`] own an outside service each: a trait that says what the collectors
 //! need of it, and the one module that knows its protocol.
 
+pub mod account;
 pub mod change;
 pub mod checkpoint;
 pub mod clock;
 pub mod collector;
 pub mod config;
+pub mod deletions;
 pub mod entity;
 pub mod event;
 pub mod id;
@@ -30,6 +32,7 @@ pub mod sync;
 pub mod table;
 pub mod tally;
 pub mod telemetry;
+pub mod topic;
 pub mod value;
 pub mod vendor;
 pub mod work;

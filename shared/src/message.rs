@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::Piece;
 use crate::id::Id;
 use crate::quota::Class;
 use crate::run::RunId;
@@ -72,6 +73,9 @@ pub trait WorkMessage: Serialize + Sized {
     /// What it is for.
     fn class(&self) -> Class;
 
+    /// The piece of a run's work that it asks for, if it says all that makes one.
+    fn piece(&self) -> Option<Piece>;
+
     /// Makes it belong to a run.
     fn belong_to(&mut self, run_id: RunId);
 
@@ -90,6 +94,10 @@ impl WorkMessage for EmployeeMessage {
 
     fn class(&self) -> Class {
         Class::of(self.background)
+    }
+
+    fn piece(&self) -> Option<Piece> {
+        Some(Piece::Branch(self.branch_id.clone()))
     }
 
     fn belong_to(&mut self, run_id: RunId) {
@@ -120,6 +128,14 @@ impl WorkMessage for SaleMessage {
 
     fn class(&self) -> Class {
         Class::of(self.background)
+    }
+
+    fn piece(&self) -> Option<Piece> {
+        Some(Piece::Salesperson {
+            branch_id: self.branch_id.clone()?,
+            employee_id: self.employee_id.clone(),
+            first_load: self.first_load,
+        })
     }
 
     fn belong_to(&mut self, run_id: RunId) {

@@ -92,6 +92,9 @@ pub enum Rejection {
     /// What the database said of it.
     #[error("DynamoDB refuses it: {0}")]
     Refused(String),
+    /// What the database said of its row, with the mark that it is deleted.
+    #[error("it has vanished, and DynamoDB refuses the mark on its row: {0}")]
+    Unmarkable(String),
 }
 
 impl Key {

@@ -29,6 +29,11 @@ impl RunId {
         Self(time.replace_nanosecond(0).unwrap_or(time))
     }
 
+    /// The time it was scheduled for.
+    pub fn time(self) -> UtcDateTime {
+        self.0
+    }
+
     /// Reads a run's id, in any offset from UTC.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ const SLICES_AT_ONCE: usize = 4;
 const SLICE_BYTES: usize = 1024 * 1024;
 
 /// How often a row is compared anew because somebody else wrote it in between.
-const MAX_CONFLICTS: usize = 20;
+pub(crate) const MAX_CONFLICTS: usize = 20;
 
 /// What keeps an answer from standing in its table as it is. Where all of it is 0, everything in the answer does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -208,7 +208,7 @@ fn compare<'a>(entity: Entity, record: &'a Record, row: Option<&'a Row>, last_mo
     }
 }
 
-fn never_still(entity: Entity, key: &Key) -> TableError {
+pub(crate) fn never_still(entity: Entity, key: &Key) -> TableError {
     TableError {
         action: "keep a row still for long enough to write it",
         source: format!(
@@ -221,7 +221,7 @@ fn never_still(entity: Entity, key: &Key) -> TableError {
 }
 
 /// Whether a row was written from an answer that was fetched later.
-fn is_later(row: Option<&Row>, last_modified: &str) -> bool {
+pub(crate) fn is_later(row: Option<&Row>, last_modified: &str) -> bool {
     row.and_then(|row| row.last_modified.as_deref())
         // What is no such time, somebody else has put there.
         .is_some_and(|stored| is_last_modified(stored) && stored > last_modified)

@@ -1,24 +1,72 @@
 //! What one invocation did, counted as it happens.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 /// Counts that everything in an invocation shares. What is counted stays counted, even if the work it was part of is
 /// broken off.
 #[derive(Debug, Default)]
-pub struct Tally(Mutex<Counts>);
+pub struct Tally {
+    counts: Mutex<Counts>,
+    gap: Mutex<Option<Gap>>,
+    staleness: Mutex<Option<Duration>>,
+    /// Counts all that is counted here, too.
+    whole: Option<Arc<Self>>,
+}
 
 impl Tally {
+    /// A tally of a part: what it counts is counted in `whole`, too.
+    pub fn part_of(whole: Arc<Self>) -> Self {
+        Self {
+            whole: Some(whole),
+            ..Self::default()
+        }
+    }
+
+    /// The run's account lacks what this work leads to.
+    pub fn note_gap(&self, gap: Gap) {
+        *self.gap.lock().unwrap_or_else(PoisonError::into_inner) = Some(gap);
+    }
+
+    /// The data is so old, where it is least fresh.
+    pub fn note_staleness(&self, staleness: Duration) {
+        *self.staleness.lock().unwrap_or_else(PoisonError::into_inner) = Some(staleness);
+    }
+
+    /// How old the data is where it is least fresh, if the invocation has looked.
+    pub fn staleness(&self) -> Option<Duration> {
+        *self.staleness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the run's account lacks what this work leads to, if it does.
+    pub fn gap(&self) -> Option<Gap> {
+        *self.gap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts: `tally.count(|counts| counts.inserted += 1)`.
-    pub fn count(&self, count: impl FnOnce(&mut Counts)) {
-        count(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    pub fn count(&self, count: impl Fn(&mut Counts)) {
+        count(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(whole) = &self.whole {
+            whole.count(count);
+        }
     }
 
     /// What has been counted so far.
     pub fn counts(&self) -> Counts {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why a run's account lacks what a piece of work leads to. The piece must not be told to be done: the run would look
+/// complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// It could not be added.
+    NotAdded,
+    /// The work is done for a later run, which has it in its own account.
+    Superseded,
 }
 
 /// An invocation's counts, as they stand in its answer, its summary line and its metrics.
@@ -32,6 +80,10 @@ pub struct Counts {
     pub inserted: u64,
     /// Rows of which something was changed.
     pub updated: u64,
+    /// Rows marked as deleted: their records have vanished from the vendor's answer.
+    pub deleted: u64,
+    /// Records that have vanished from an answer that shrank too much to be believed: no row was marked.
+    pub held_back: u64,
     /// Records that cost no write.
     pub unchanged: u64,
     /// Sales outside the lookback.
@@ -68,6 +120,8 @@ impl std::ops::AddAssign for Counts {
         self.api_calls += other.api_calls;
         self.inserted += other.inserted;
         self.updated += other.updated;
+        self.deleted += other.deleted;
+        self.held_back += other.held_back;
         self.unchanged += other.unchanged;
         self.skipped += other.skipped;
         self.rejected += other.rejected;

@@ -76,11 +76,14 @@ pub fn embedded_metrics(
     request_id: &str,
     run_id: Option<RunId>,
     counts: &Counts,
+    staleness: Option<Duration>,
     now: UtcDateTime,
 ) -> Value {
     let metrics = [
         ("RecordsInserted", counts.inserted),
         ("RecordsUpdated", counts.updated),
+        ("Deleted", counts.deleted),
+        ("HeldBack", counts.held_back),
         ("RecordsUnchanged", counts.unchanged),
         ("RecordsSkipped", counts.skipped),
         ("RecordsRejected", counts.rejected),
@@ -99,6 +102,9 @@ pub fn embedded_metrics(
     let mut metrics: Vec<_> = metrics.map(|(name, count)| (name, "Count", count.into())).into();
     let quota_wait = Duration::from_millis(counts.quota_wait_ms).as_secs_f64();
     metrics.push(("QuotaWait", "Seconds", quota_wait.into()));
+    if let Some(staleness) = staleness {
+        metrics.push(("FreshnessSeconds", "Seconds", staleness.as_secs().into()));
+    }
     let mut line = metrics_line(function, environment, request_id, &metrics, now);
     line["run_id"] = json!(run_id);
     line
@@ -201,7 +207,8 @@ mod tests {
             ..Counts::default()
         };
         let run_id = RunId::parse("2026-11-21T01:00:00Z").ok();
-        let line = embedded_metrics("f", "dev", "r-1", run_id, &counts, utc_datetime!(2026-11-21 01:00:01));
+        let (now, stale) = (utc_datetime!(2026-11-21 01:00:01), Some(Duration::from_secs(3601)));
+        let line = embedded_metrics("f", "dev", "r-1", run_id, &counts, stale, now);
         assert_eq!(line["_aws"]["Timestamp"], 1_795_222_801_000_i64);
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(directive["Namespace"], "Cascade");
@@ -213,6 +220,7 @@ mod tests {
             (&line["RecordsInserted"], &line["ApiCalls"], &line["QuotaWait"]),
             (&json!(3), &json!(5), &json!(1.5))
         );
+        assert_eq!(line["FreshnessSeconds"], 3601);
         assert_eq!((&line["function"], &line["environment"]), (&json!("f"), &json!("dev")));
     }
 }

@@ -9,6 +9,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, error, error_span, info, warn};
 
+use crate::account::{Accounts, Ending};
 use crate::error_chain;
 use crate::invocation::{Invocation, OutOfTime, SETTLING_TIME};
 use crate::jitter::Jitter;
@@ -35,6 +36,9 @@ const LEAST_POLL: Duration = Duration::from_secs(1);
 
 /// How long a message that failed is left alone the first time; it doubles from try to try up to [`MAX_DELAY`].
 const FIRST_RETRY: Duration = Duration::from_secs(30);
+
+/// The tries after which the run's account is told why a message still fails.
+const TELLING_TRIES: [u32; 2] = [5, 10];
 
 /// Why a piece of work was not done, told by what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -151,6 +155,19 @@ impl Settlement {
             Err(WorkError::OutOfTime) => Self::HandBack,
         }
     }
+
+    /// What the run's account says of it, after it was settled.
+    fn ending(&self, delete: bool, receive_count: u32) -> Ending<'_> {
+        match self {
+            Self::Done => Ending::Done,
+            Self::DeadLetter(reason) if delete => Ending::DeadLetter(reason),
+            // Worth telling once it looks as if no further try will help.
+            Self::DeadLetter(reason) | Self::TryAgain(reason) if TELLING_TRIES.contains(&receive_count) => {
+                Ending::Failing(reason)
+            }
+            Self::DeadLetter(_) | Self::TryAgain(_) | Self::Defer(_) | Self::HandBack => Ending::Open,
+        }
+    }
 }
 
 /// What a queue's messages are worked through with.
@@ -163,6 +180,8 @@ pub struct Desk<'a, W> {
     pub window: Duration,
     /// Randomness for the delays of messages that failed.
     pub jitter: &'a Jitter,
+    /// Where the runs keep account of their pieces.
+    pub accounts: &'a Accounts,
 }
 
 /// A message after it was settled.
@@ -275,13 +294,15 @@ impl<W: Worker> Desk<'_, W> {
             read.record_ids(&span);
         }
         let class = read.as_ref().map_or(Class::Live, WorkMessage::class);
+        let piece = read.as_ref().ok().and_then(WorkMessage::piece);
+        let counted = &invocation.counted_apart();
         async {
             let result = match read {
                 Err(malformed) => Err(WorkError::Permanent(malformed.to_string())),
                 Ok(_) if !invocation.has_time_for(self.worker.least_time()) => Err(WorkError::OutOfTime),
                 Ok(mut read) => {
                     read.belong_to(run_id);
-                    let work = self.worker.work(read, invocation, quota_until);
+                    let work = self.worker.work(read, counted, quota_until);
                     invocation
                         .within_time(work)
                         .await
@@ -290,7 +311,12 @@ impl<W: Worker> Desk<'_, W> {
             };
             let deferred = matches!(result, Err(WorkError::Deferred { .. })).then_some(class);
             let settlement = Settlement::of(result);
-            let delete = self.settle(&message, settlement, run_id, invocation).await;
+            let delete = self.settle(&message, &settlement, run_id, counted).await;
+            if let Some(piece) = &piece {
+                let ending = settlement.ending(delete, message.receive_count);
+                let tally = &counted.tally;
+                self.accounts.settle(run_id, piece, ending, tally, invocation).await;
+            }
             Settled {
                 message,
                 delete,
@@ -302,7 +328,7 @@ impl<W: Worker> Desk<'_, W> {
     }
 
     /// Settles a message, but for its deletion; answers whether it can be deleted.
-    async fn settle(&self, message: &Message, settlement: Settlement, run_id: RunId, invocation: &Invocation) -> bool {
+    async fn settle(&self, message: &Message, settlement: &Settlement, run_id: RunId, invocation: &Invocation) -> bool {
         let tally = &invocation.tally;
         let reason = match settlement {
             Settlement::Done => {
@@ -310,7 +336,7 @@ impl<W: Worker> Desk<'_, W> {
                 tally.count(|counts| counts.done += 1);
                 return true;
             }
-            Settlement::Defer(wait) => match self.queue.send(vec![message.body.clone()], wait).await {
+            Settlement::Defer(wait) => match self.queue.send(vec![message.body.clone()], *wait).await {
                 Ok(()) => {
                     info!(delay_seconds = wait.as_secs(), "message deferred");
                     tally.count(|counts| counts.deferred += 1);
@@ -333,7 +359,7 @@ impl<W: Worker> Desk<'_, W> {
                     Err(failure) => format!("{reason}; and {}", error_chain(&failure)),
                 }
             }
-            Settlement::TryAgain(reason) => reason,
+            Settlement::TryAgain(reason) => reason.clone(),
             Settlement::HandBack => {
                 info!("message handed back");
                 tally.count(|counts| counts.handed_back += 1);
@@ -448,6 +474,7 @@ mod tests {
                 queue: &queue,
                 window: Duration::from_secs(50),
                 jitter: &jitter,
+                accounts: &Accounts::none(),
             };
 
             let come_again = desk.records(received, &invocation).await;

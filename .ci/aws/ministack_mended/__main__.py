@@ -5,7 +5,7 @@ import importlib.metadata
 import os
 import sys
 
-from . import alarms, invocations, lambda_functions, nested_stacks, tables  # noqa: F401  (each registers its mends)
+from . import alarms, buckets, invocations, lambda_functions, nested_stacks, queries, tables  # noqa: F401  (each registers its mends)
 from .registry import MENDS, MINISTACK_VERSION, MendDoesNotFit, summary
 
 

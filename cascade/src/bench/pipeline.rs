@@ -252,7 +252,9 @@ async fn pass(
         name,
         changed_sales: changed,
         counts,
-        is_right: is_whole && counts.inserted == inserted && counts.updated == updated,
+        is_right: is_whole
+            && (counts.inserted, counts.updated) == (inserted, updated)
+            && (counts.deleted, counts.held_back) == (0, 0),
         errors,
         vendor: VendorUse {
             requests: requests.len(),

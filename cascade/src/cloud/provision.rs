@@ -1,4 +1,4 @@
-//! The tables and queues of one environment, made as the templates make them on AWS.
+//! The tables, queues and the topic of one environment, made as the templates make them on AWS.
 
 use std::error::Error;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const RECEIVES: u32 = 10;
 /// How long dead letters are kept, in seconds: 14 days.
 const DEAD_LETTER_RETENTION_SECONDS: &str = "1209600";
 
-/// The names and addresses of an environment's tables and queues.
+/// The names and addresses of an environment's tables and queues, and of its topic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provisioned {
     /// `branch-${Environment}`
@@ -43,6 +43,8 @@ pub struct Provisioned {
     pub employee_function_dead_letter_queue_url: String,
     /// `sale-function-dead-letter-queue-${Environment}`
     pub sale_function_dead_letter_queue_url: String,
+    /// `report-topic-${Environment}`
+    pub report_topic_arn: String,
 }
 
 impl Cloud {
@@ -80,6 +82,7 @@ impl Cloud {
             sale_function_dead_letter_queue_url: queues.dead_letter(name("sale-function-dead-letter-queue")).await?,
             employee_dead_letter_queue_url,
             sale_dead_letter_queue_url,
+            report_topic_arn: topic(&aws_sdk_sns::Client::new(&config), name("report-topic")).await?,
         })
     }
 }
@@ -151,6 +154,15 @@ impl Tables {
             }
         }
     }
+}
+
+/// A topic; its ARN.
+async fn topic(sns: &aws_sdk_sns::Client, name: String) -> Result<String, CloudError> {
+    let created = sns.create_topic().name(&name).send().await;
+    let created = created.map_err(|error| failure(&name)(error.into_service_error().into()))?;
+    created
+        .topic_arn
+        .ok_or_else(|| failure(&name)("the answer holds no topic ARN".into()))
 }
 
 struct Queues(aws_sdk_sqs::Client);

@@ -1,5 +1,6 @@
 //! The subcommands, a module each.
 
+pub mod backfill;
 pub mod bench;
 pub mod dlq;
 pub mod doctor;
@@ -19,6 +20,7 @@ pub mod session;
 
 use thiserror::Error;
 
+use crate::backfill::BackfillError;
 use crate::bench::BenchError;
 use crate::cloud::CloudError;
 use crate::feed::FeedError;
@@ -41,6 +43,9 @@ pub enum CommandError {
     /// What is remembered between two calls.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A backfill.
+    #[error(transparent)]
+    Backfill(#[from] BackfillError),
     /// A measurement.
     #[error(transparent)]
     Bench(#[from] BenchError),

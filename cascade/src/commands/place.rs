@@ -32,13 +32,14 @@ pub(super) struct PlaceArgs {
 }
 
 impl PlaceArgs {
+    /// A data directory, or with `aws` an environment there.
+    pub(super) fn new(data: PathBuf, aws: bool, environment: Option<String>) -> Self {
+        Self { data, aws, environment }
+    }
+
     /// What is here, under `data`.
     pub(super) fn here(data: PathBuf) -> Self {
-        Self {
-            data,
-            aws: false,
-            environment: None,
-        }
+        Self::new(data, false, None)
     }
 
     /// The environment's name: the one that was given, or the one that everything has here.

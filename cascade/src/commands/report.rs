@@ -146,7 +146,7 @@ impl fmt::Display for RunReport {
             "DynamoDB",
             format!(
                 "{} rows written by {} requests, {} requests read rows",
-                grouped(total.inserted + total.updated),
+                grouped(total.inserted + total.updated + total.deleted),
                 grouped(self.database.write_requests),
                 grouped(self.database.read_requests)
             ),
@@ -187,12 +187,13 @@ impl RunReport {
     fn records(&self) -> Table {
         let mut table = Table::new();
         table.load_style(NOTHING);
-        table.set_header(["", "inserted", "updated", "unchanged", "skipped", "rejected"]);
+        table.set_header(["", "inserted", "updated", "deleted", "unchanged", "skipped", "rejected"]);
         for stage in Stage::ALL {
             let counts = self.outcome.stage(stage);
             let row = [
                 counts.inserted,
                 counts.updated,
+                counts.deleted,
                 counts.unchanged,
                 counts.skipped,
                 counts.rejected,
@@ -245,6 +246,15 @@ impl RunReport {
                     f,
                     "{} records were rejected; {} says which and why. ",
                     total.rejected, self.log
+                )?;
+            }
+            if total.held_back > 0 {
+                write!(
+                    f,
+                    "{} records have vanished from answers that shrank too much to be believed; nothing was marked, and {} \
+                     says which. ",
+                    grouped(total.held_back),
+                    self.log
                 )?;
             }
             return writeln!(f, "Complete: every message is done.");

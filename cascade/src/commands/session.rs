@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use clap::Args;
 use sales::lookback::Lookback;
+use shared::account::Accounts;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::config::parse_level;
+use shared::deletions::{DEFAULT_MAX_PERCENT, DeletionRules, Rosters};
 use shared::jitter::Jitter;
 use shared::lambda::install_tls;
 use shared::quota::{Quota, QuotaSettings};
 use shared::state::StateTable;
 use shared::state::dynamodb::DynamoState;
 use shared::telemetry::{self, Process};
+use shared::topic::sns::SnsTopic;
 use shared::vendor::client::{ApiKey, VendorClient, VendorSettings};
 use time::UtcDateTime;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +111,13 @@ pub struct SessionArgs {
     /// How many hours back a sale still counts as recent; 0: all sales
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
     pub lookback: u32,
+    /// Of which records the vendor's deletions are looked for: branches, employees, sales, several with commas between,
+    /// or none
+    #[arg(long, value_name = "KINDS", default_value = "branches,employees", value_parser = parse_deletions)]
+    pub deletions: DeletionRules,
+    /// How much of an answer may vanish at once, in percent; where more has, nothing is marked as deleted
+    #[arg(long, value_name = "PERCENT", default_value_t = DEFAULT_MAX_PERCENT, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub deletions_max_percent: u8,
     /// The simulated vendor's world.
     #[command(flatten)]
     pub world: WorldArgs,
@@ -116,6 +126,11 @@ pub struct SessionArgs {
 /// Reads a number of at least one.
 pub(super) fn parse_count(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| "expected a whole number from 1".to_owned())
+}
+
+fn parse_deletions(text: &str) -> Result<DeletionRules, String> {
+    DeletionRules::parse(text)
+        .ok_or_else(|| "expected branches, employees, sales or several of them with commas between, or none".to_owned())
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -223,6 +238,18 @@ impl Session {
         let options = PipelineOptions {
             vendor: Arc::new(client),
             checkpoints: Checkpoints::new(Some(state_table.clone()), clock.clone(), jitter.clone()),
+            accounts: Accounts::new(
+                Some(state_table.clone()),
+                Some(Arc::new(SnsTopic::new(&aws, places.report_topic_arn.clone()))),
+                clock.clone(),
+                jitter.clone(),
+                ENVIRONMENT.to_owned(),
+                quota.get(),
+            ),
+            rosters: Rosters::new(
+                Some(state_table.clone()),
+                args.deletions.with_max_percent(args.deletions_max_percent),
+            ),
             lookback: Lookback::hours(args.lookback),
             clock: clock.clone(),
             jitter,

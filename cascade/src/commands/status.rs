@@ -271,8 +271,14 @@ impl fmt::Display for Status {
                 let complete = if run.is_complete() { "complete" } else { "incomplete" };
                 write!(
                     f,
-                    "Last run {}: {complete}, {} inserted, {} updated, {} unchanged, {} requests, {:.1} s",
-                    run.run_id, total.inserted, total.updated, total.unchanged, total.api_calls, run.seconds
+                    "Last run {}: {complete}, {} inserted, {} updated, {} deleted, {} unchanged, {} requests, {:.1} s",
+                    run.run_id,
+                    total.inserted,
+                    total.updated,
+                    total.deleted,
+                    total.unchanged,
+                    total.api_calls,
+                    run.seconds
                 )
             }
             None => write!(f, "Last run: not known here"),

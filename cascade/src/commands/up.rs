@@ -232,6 +232,8 @@ fn describe(counts: &Counts) -> String {
     let kinds = [
         (counts.inserted, "inserted"),
         (counts.updated, "updated"),
+        (counts.deleted, "deleted"),
+        (counts.held_back, "held back"),
         (counts.unchanged, "unchanged"),
         (counts.skipped, "skipped"),
         (counts.rejected, "rejected"),

@@ -114,6 +114,8 @@ pub struct TableFacts {
     pub keys: Vec<(String, String)>,
     /// What the stream holds, such as `NEW_IMAGE`; `None` without one.
     pub stream: Option<String>,
+    /// The stream's ARN, which a table that was made anew has another one of.
+    pub stream_arn: Option<String>,
     /// Whether each request is paid for, rather than a capacity.
     pub is_on_demand: bool,
     /// Whether it may not be deleted.
@@ -147,12 +149,14 @@ pub struct Services {
     pub functions: Vec<(&'static Function, Told<FunctionFacts>)>,
     /// The schedules.
     pub schedules: Vec<(&'static Function, Told<ScheduleFacts>)>,
+    /// Which streams the lake's function follows.
+    pub mappings: Told<Vec<MappingFacts>>,
     /// The alarms that were found of those asked for.
     pub alarms: Told<Vec<AlarmFacts>>,
-    /// The topic.
-    pub topic: Told<TopicFacts>,
-    /// Who is told what the topic says.
-    pub subscriptions: Told<Vec<Subscription>>,
+    /// The alarms' topic.
+    pub alarm_topic: Announced,
+    /// The topic of what runs came to.
+    pub report_topic: Announced,
     /// The secrets that functions read the vendor's key from, each once.
     pub secrets: Vec<(SecretArn, Told<SecretFacts>)>,
 }
@@ -230,7 +234,31 @@ pub struct AlarmFacts {
     pub tells_end: Vec<String>,
 }
 
-/// The topic.
+/// A stream that a function follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingFacts {
+    /// By what it is told from others.
+    pub uuid: String,
+    /// The stream's ARN.
+    pub stream: String,
+    /// `Enabled`, `Disabled`, …
+    pub state: String,
+    /// What came of it last, such as `OK` or `PROBLEM: …`.
+    pub last_result: String,
+    /// The ARN that is told of records that could not be worked on.
+    pub on_failure: Option<String>,
+}
+
+/// A topic, and who is told what is published to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The topic.
+    pub topic: Told<TopicFacts>,
+    /// Who is told.
+    pub subscriptions: Told<Vec<Subscription>>,
+}
+
+/// A topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicFacts {
     /// Its ARN.

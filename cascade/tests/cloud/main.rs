@@ -2,6 +2,7 @@
 
 mod conformance;
 mod durability;
+mod state;
 mod tables;
 mod topics;
 mod usage;

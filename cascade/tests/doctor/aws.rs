@@ -130,6 +130,7 @@ async fn what_is_not_allowed_is_skipped_and_each_action_named() {
         "dynamodb:DescribeTable",
         "sqs:GetQueueUrl",
         "lambda:GetFunction",
+        "lambda:ListEventSourceMappings",
         "scheduler:GetSchedule",
         "cloudwatch:DescribeAlarms",
         "sns:GetTopicAttributes",

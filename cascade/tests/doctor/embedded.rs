@@ -51,7 +51,7 @@ fn what_a_run_made_is_sound() {
     );
     for line in [
         "  ok       sale-local: active, keys sale_id (S), employee_id (S), on demand, stream of new images\n",
-        "  ok       sync-local: active, keys id (S), on demand\n",
+        "  ok       sync-local: active, keys id (S), on demand, stream of new images\n",
         "  ok       sale-queue-local: visibility 900 s, after 10 receives to sale-workload-dead-letter-queue-local\n",
         "  ok       branch-function-dead-letter-queue-local: empty, keeps letters 14 days\n",
     ] {

@@ -15,16 +15,21 @@ use cascade::pipeline::{Pipeline, PipelineOptions, RunOutcome, View};
 use cascade::vendor::{Faults, VendorOptions, VendorServer};
 use sales::SaleCollector;
 use sales::lookback::Lookback;
+use shared::account::Accounts;
 use shared::checkpoint::{Checkpoints, Thoroughness};
 use shared::clock::Clock;
+use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::lambda::install_tls;
 use shared::queue::sqs::SqsQueue;
 use shared::quota::{Quota, QuotaSettings};
 use shared::run::RunId;
+use shared::state::StateTable;
+use shared::state::dynamodb::DynamoState;
 use shared::table::dynamodb::DynamoTable;
 use shared::telemetry::{self, Process};
+use shared::topic::sns::SnsTopic;
 use shared::vendor::client::{ApiKey, VendorClient, VendorSettings};
 use time::UtcDateTime;
 use time::macros::utc_datetime;
@@ -158,9 +163,45 @@ impl House {
     }
 
     pub(crate) fn pipeline_with_key(&self, lookback: Lookback, api_key: Option<&str>) -> Pipeline {
+        let checkpoints = Checkpoints::new(None, self.clock.clone(), self.jitter());
+        let rosters = Rosters::new(None, DeletionRules::default());
+        self.pipeline_of(lookback, api_key, checkpoints, rosters, Accounts::none())
+    }
+
+    /// A pipeline that remembers what is done, keeps account of its runs, and looks for deletions.
+    pub(crate) fn pipeline_with_state(&self, rules: DeletionRules) -> Pipeline {
+        let aws = self.cloud.sdk_config();
+        let state: Arc<dyn StateTable> = Arc::new(DynamoState::new(&aws, self.places.state_table.clone()));
+        let topic = Arc::new(SnsTopic::new(&aws, self.places.report_topic_arn.clone()));
+        let (clock, jitter) = (self.clock.clone(), Jitter::random());
+        let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
+        let rosters = Rosters::new(Some(state.clone()), rules);
+        let quota = self.setup.quota;
+        let accounts = Accounts::new(Some(state), Some(topic), clock, jitter, "test".to_owned(), quota);
+        self.pipeline_of(Lookback::hours(24), self.setup.api_key, checkpoints, rosters, accounts)
+    }
+
+    /// The accounts as another process than the collectors' keeps them.
+    pub(crate) fn accounts(&self) -> Accounts {
+        let aws = self.cloud.sdk_config();
+        let state = Arc::new(DynamoState::new(&aws, self.places.state_table.clone()));
+        let (clock, quota) = (self.clock.clone(), self.setup.quota);
+        Accounts::new(Some(state), None, clock, Jitter::random(), "test".to_owned(), quota)
+    }
+
+    fn pipeline_of(
+        &self,
+        lookback: Lookback,
+        api_key: Option<&str>,
+        checkpoints: Checkpoints,
+        rosters: Rosters,
+        accounts: Accounts,
+    ) -> Pipeline {
         let options = PipelineOptions {
             vendor: self.client(api_key),
-            checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
+            checkpoints,
+            rosters,
+            accounts,
             lookback,
             clock: self.clock.clone(),
             jitter: self.jitter(),
@@ -182,6 +223,8 @@ impl House {
         let queue = SqsQueue::new(self.sqs(), self.places.sale_queue_url.clone(), self.jitter());
         SaleCollector {
             checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
+            accounts: Accounts::none(),
+            rosters: Rosters::new(None, DeletionRules::default()),
             vendor,
             table: Arc::new(table),
             sale_queue: Arc::new(queue),

@@ -194,6 +194,10 @@ impl Naming {
     }
 }
 
+/// The attribute of a row whose record has vanished, and what stands here for its time: that of the row's last write.
+const DELETED_AT: &str = "deleted_at";
+const MARKED: &str = "marked";
+
 /// All three tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tables {
@@ -221,7 +225,8 @@ impl Tables {
         let mut first_load = BTreeSet::new();
         for person in world.expected_salespersons() {
             let (key, row) = SALESPERSON.row(&person.json, &person.id, &person.branch_id);
-            if self.salespersons.insert(key, row).is_none() {
+            let before = self.salespersons.insert(key, row);
+            if before.is_none_or(|before| before.contains_key(DELETED_AT)) {
                 first_load.insert(person.id);
             }
         }
@@ -247,6 +252,14 @@ impl Tables {
         }
     }
 
+    /// Marks the salespersons who are not where they were.
+    pub(crate) fn mark_departed(&mut self, world: &World) {
+        let people = world.expected_salespersons();
+        let there: BTreeSet<_> = people.into_iter().map(|person| (person.id, person.branch_id)).collect();
+        let departed = self.salespersons.iter_mut().filter(|(key, _)| !there.contains(*key));
+        departed.for_each(|(_, row)| drop(row.insert(DELETED_AT.to_owned(), Json::text(MARKED))));
+    }
+
     pub(crate) fn add_branches(&mut self, items: Vec<HashMap<String, AttributeValue>>) {
         self.branches = self.read("branch", &BRANCH, items);
     }
@@ -269,6 +282,10 @@ impl Tables {
                 .map(|c| if c.is_ascii_digit() { '0' } else { c })
                 .collect();
             assert_eq!(form, "0000-00-00T00:00:00.000Z", "{last_modified}");
+            if let Some(deleted_at) = item.get_mut(DELETED_AT) {
+                assert_eq!(*deleted_at, AttributeValue::S(last_modified.clone()));
+                *deleted_at = AttributeValue::S(MARKED.to_owned());
+            }
             let row: Row = item
                 .iter()
                 .map(|(name, value)| (name.clone(), Json::of_attribute(value)))

@@ -9,9 +9,11 @@ use branches::BranchCollector;
 use sales::SaleCollector;
 use sales::lookback::Lookback;
 use salespersons::SalespersonCollector;
+use shared::account::Accounts;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Collector, Handled, handle};
+use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::quota::{Quota, QuotaSettings};
@@ -28,8 +30,9 @@ use crate::queue::{Queue, SimQueue, lose};
 use crate::sim::{Die, Invariant, lock};
 use crate::state::SimState;
 use crate::table::SimTable;
+use crate::topic::SimTopic;
 use crate::vendor::{Asked, BASE_URL, SimTransport, TIME_OUT};
-use crate::world::{World, branch_names, run_at};
+use crate::world::{MOST_DELETED_PERCENT, World, branch_names, run_at};
 
 /// How far a clock is off at the most. With the ways to the vendor, this stays within what the ledger assumes.
 const MOST_SKEW_MS: i64 = 400;
@@ -179,7 +182,22 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
         clock.clone(),
         jitter.clone(),
     ));
-    let checkpoints = Checkpoints::new(Some(state), clock.clone(), jitter.clone());
+    let topic = SimTopic {
+        world: world.clone(),
+        process: process.clone(),
+    };
+    let accounts = Accounts::new(
+        Some(state.clone()),
+        Some(Arc::new(topic)),
+        clock.clone(),
+        jitter.clone(),
+        "simulation".to_owned(),
+        plan.quota,
+    );
+    let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
+    let percent = if plan.believes_all { 100 } else { MOST_DELETED_PERCENT };
+    let rules = DeletionRules::of(&Entity::ALL).with_max_percent(percent);
+    let rosters = Rosters::new(Some(state), rules);
     let queue = |which| {
         Arc::new(SimQueue {
             world: world.clone(),
@@ -199,6 +217,8 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             table: table(Entity::Branch),
             employee_queue: queue(employee_queue),
             checkpoints,
+            accounts,
+            rosters,
         }),
         Kind::Salespersons => Function::Salespersons(SalespersonCollector {
             vendor,
@@ -208,6 +228,8 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             poll_window: POLL_WINDOW,
             jitter,
             checkpoints,
+            accounts,
+            rosters,
         }),
         Kind::Sales => Function::Sales(SaleCollector {
             vendor,
@@ -217,6 +239,8 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             poll_window: POLL_WINDOW,
             jitter,
             checkpoints,
+            accounts,
+            rosters,
         }),
     };
     Live {
@@ -457,6 +481,7 @@ impl Fleet {
         self.begin_run(run_at(last), sim.plan.verify, Duration::ZERO);
         self.poll_until(last + Duration::from_secs(120)).await;
         self.world.check_model();
+        self.world.check_reports(run_at(last));
     }
 }
 

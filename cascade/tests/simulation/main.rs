@@ -5,9 +5,10 @@
 //! `CASCADE_SEEDS=100000 cargo test -p cascade --test simulation` tries so many seeds, `CASCADE_FIRST_SEED` says from which
 //! on; `CASCADE_SEED=17` tries one, and prints its trace with `-- --nocapture`.
 //!
-//! Two limits are known, and kept apart from what must not happen. Right after an outage of the state table of more than
+//! Three limits are known, and kept apart from what must not happen. Right after an outage of the state table of more than
 //! two minutes, whoever finds the calendar first knows nothing of the paces that others have kept meanwhile
-//! (`State::has_been_out`). And where work could neither claim its id nor note that it was done, a record that goes back to
+//! (`State::has_been_out`). Where the state table could not be told of a first load, and the process that sent its message
+//! did not live to tell that, the run is complete without it (`State::lost_first_loads`). And where work could neither claim its id nor note that it was done, a record that goes back to
 //! what it was before is not compared with its row (`Vendor::change`).
 
 use plan::Plan;
@@ -22,6 +23,7 @@ mod seeds;
 mod sim;
 mod state;
 mod table;
+mod topic;
 mod vendor;
 mod world;
 

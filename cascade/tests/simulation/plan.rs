@@ -46,10 +46,12 @@ pub(crate) enum Fault {
     BadRecords,
     /// Data that changes while it is collected.
     Changes,
+    /// Records that vanish, and come back.
+    Departures,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Crashes,
         Self::Terminations,
         Self::ShortDeadlines,
@@ -69,11 +71,12 @@ impl Fault {
         Self::Foreigners,
         Self::BadRecords,
         Self::Changes,
+        Self::Departures,
     ];
 
     /// Those that are none of a day on which nothing fails.
     fn is_failure(self) -> bool {
-        !matches!(self, Self::Changes | Self::Reordering | Self::Skew)
+        !matches!(self, Self::Changes | Self::Departures | Self::Reordering | Self::Skew)
     }
 }
 
@@ -102,6 +105,10 @@ pub(crate) enum Sabotage {
     LoseWrites,
     /// The queue says that messages were sent, and has lost them.
     LoseSends,
+    /// The table says that a row is marked as deleted, and it is not.
+    LoseMarks,
+    /// What was in an answer before is forgotten.
+    ForgetRosters,
 }
 
 /// A world, its instances and its faults.
@@ -130,6 +137,8 @@ pub(crate) struct Plan {
     pub(crate) verify: bool,
     /// The second of the minute at which each queue is polled.
     pub(crate) poll_seconds: [u32; 2],
+    /// Whether deletions are believed, however many they are.
+    pub(crate) believes_all: bool,
     pub(crate) sabotage: Option<Sabotage>,
 }
 
@@ -167,6 +176,7 @@ impl Plan {
             rate_limits: rng.u32(0..3) == 0,
             verify: rng.u32(0..4) == 0,
             poll_seconds: [rng.u32(0..60), rng.u32(0..60)],
+            believes_all: rng.u32(0..4) > 0,
             faults,
             sabotage: None,
         }
@@ -192,7 +202,7 @@ impl Plan {
                 plan
             })
             .collect();
-        let steps: [fn(&mut Self); 12] = [
+        let steps: [fn(&mut Self); 13] = [
             |plan| plan.runs = (plan.runs - 1).max(1),
             |plan| plan.branches = (plan.branches - 1).max(1),
             |plan| plan.salespersons = (plan.salespersons - 1).max(1),
@@ -205,6 +215,7 @@ impl Plan {
             |plan| plan.pages = false,
             |plan| plan.rate_limits = false,
             |plan| plan.verify = false,
+            |plan| plan.believes_all = true,
         ];
         smaller.extend(steps.iter().map(|step| {
             let mut plan = self.clone();

@@ -81,6 +81,10 @@ impl Queue {
         self.sent.iter().any(|sent| is_it(&sent.work))
     }
 
+    pub(crate) fn was_sent_since(&self, since: Duration, is_it: impl Fn(&Work) -> bool) -> bool {
+        self.sent.iter().any(|sent| sent.at >= since && is_it(&sent.work))
+    }
+
     pub(crate) fn sent_bodies(&self) -> BTreeSet<String> {
         self.sent.iter().map(|sent| sent.body.clone()).collect()
     }

@@ -58,4 +58,6 @@ sabotages! {
     a_message_lost_with_its_receiver_is_found: LoseWhatWasReceived [Crashes] => Durability;
     a_row_that_was_not_written_is_found: LoseWrites [] => Durability;
     a_message_that_was_not_sent_is_found: LoseSends [] => Durability;
+    a_mark_that_was_not_made_is_found: LoseMarks [Departures] => Deletions;
+    rosters_that_are_forgotten_are_found: ForgetRosters [] => Deletions;
 }

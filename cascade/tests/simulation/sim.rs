@@ -30,10 +30,14 @@ pub(crate) enum Invariant {
     OncePerRun,
     /// At the end the tables say what the vendor says.
     Model,
+    /// A row is marked as deleted if its record has vanished from an answer, and only then.
+    Deletions,
     /// Where nothing fails, a run is done in the time that the quota asks for.
     Pace,
     /// Queues become empty.
     Progress,
+    /// A run is reported complete only when it is, and then once.
+    Account,
 }
 
 /// An invariant that did not hold.

@@ -1,6 +1,6 @@
 //! The state table: linearizable, with calls that take time, fail, or whose answers get lost, and outages for all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +8,19 @@ use async_trait::async_trait;
 use serde_json::Value;
 use shared::quota::ledger::CALENDAR;
 use shared::run::RunId;
-use shared::state::{Entry, StateError, StateTable, Swapped};
+use shared::state::{Addition, Entry, StateError, StateTable, Swapped};
 
 use crate::plan::{Fault, Sabotage};
 use crate::process::Process;
 use crate::sim::{Die, Sim, lock, on_the_wire};
+use crate::vendor::Asked;
 use crate::world::World;
 
 /// For less than this a process that cannot reach the calendar makes no request.
 const SILENCE: Duration = Duration::from_secs(120);
+
+/// What the names of rosters begin with.
+const ROSTERS: &str = "roster/";
 
 /// The runs that were noted as done, whatever becomes of the note.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +36,10 @@ pub(crate) struct State {
     /// Whose claims are whose.
     claims: BTreeMap<String, String>,
     outages: Vec<(Duration, Duration)>,
+    /// The accounts that could not be told of a first load.
+    lost_first_loads: BTreeSet<String>,
+    /// The entries of which a read or a write has failed once.
+    missed: BTreeSet<String>,
 }
 
 impl State {
@@ -52,7 +60,14 @@ impl State {
             done: BTreeMap::new(),
             claims: BTreeMap::new(),
             outages,
+            lost_first_loads: BTreeSet::new(),
+            missed: BTreeSet::new(),
         }
+    }
+
+    /// Whether a run's account of a branch could not be told of a first load.
+    pub(crate) fn lost_first_loads(&self, run: RunId, branch: &str) -> bool {
+        self.lost_first_loads.contains(&format!("run/{run}/{branch}"))
     }
 
     /// Whether requests of the last minute may have been made by processes that each kept a pace, as none could reach the
@@ -67,6 +82,30 @@ impl State {
     /// Who is at work on an id.
     pub(crate) fn claims_of(&self, entry: &str) -> Option<&String> {
         self.claims.get(claim(self.entries.get(entry)?)?)
+    }
+
+    /// Whether a read or a write of what is known about an answer has failed once.
+    pub(crate) fn was_missed(&self, asked: &Asked) -> bool {
+        self.missed.contains(&asked.to_string())
+    }
+
+    /// Whether an answer is known, so that it is not looked at when it is given again.
+    pub(crate) fn is_known(&self, asked: &Asked) -> bool {
+        let entry = self.entries.get(&asked.to_string());
+        entry.is_some_and(|entry| entry.body.contains_key("answer"))
+    }
+
+    /// Whether a roster knows of a record that is asked for by one of these.
+    pub(crate) fn is_on_roster(&self, asked: &[Asked], id: &str) -> bool {
+        let ids = |asked: &Asked| {
+            self.entries
+                .get(&format!("{ROSTERS}{asked}"))?
+                .body
+                .get("ids")?
+                .as_array()
+        };
+        let mut rosters = asked.iter().filter_map(ids);
+        rosters.any(|ids| ids.iter().any(|known| known == id))
     }
 
     /// For which runs an id is done.
@@ -102,6 +141,7 @@ impl SimState {
 
     fn fails(&self, id: &str, action: &'static str) -> StateError {
         self.process.could_not_reach(id);
+        lock(&self.world.state).missed.insert(id.to_owned());
         self.world
             .sim
             .note(|| format!("{} finds that {id} cannot {action}", self.process.name));
@@ -141,6 +181,36 @@ impl StateTable for SimState {
         .await;
         swapped.ok_or_else(|| self.fails(id, "be written"))
     }
+
+    async fn add(&self, id: &str, addition: &Addition) -> Result<Entry, StateError> {
+        let (world, process) = (self.world.clone(), self.process.clone());
+        let (is_out, name, addition) = (self.is_out(), id.to_owned(), addition.clone());
+        let names_first_loads = addition.sets.contains_key("first_loads_expected");
+        let added = on_the_wire(async move {
+            let sim = &world.sim;
+            let fault = sim
+                .strikes(Fault::StateErrors, 30)
+                .then(|| sim.throw(Die::Fault(Fault::StateErrors), |rng| rng.bool()));
+            sim.latency(20).await;
+            if is_out || fault == Some(false) {
+                return None;
+            }
+            let entry = {
+                let mut state = lock(&world.state);
+                let entry = addition.to(state.entries.get(&name));
+                state.entries.insert(name.clone(), entry.clone());
+                entry
+            };
+            sim.note(|| format!("{} adds to {name}: {:?}", process.name, addition.sets));
+            sim.latency(20).await;
+            fault.is_none().then_some(entry)
+        })
+        .await;
+        if added.is_none() && names_first_loads {
+            lock(&self.world.state).lost_first_loads.insert(id.to_owned());
+        }
+        added.ok_or_else(|| self.fails(id, "be added to"))
+    }
 }
 
 fn swap(world: &World, process: &Process, id: String, seen: Option<u64>, mut entry: Entry) -> Swapped {
@@ -156,7 +226,7 @@ fn swap(world: &World, process: &Process, id: String, seen: Option<u64>, mut ent
             }
             let ignored = match sabotage {
                 Some(Sabotage::DoubleSlots) => id == CALENDAR,
-                Some(Sabotage::DoubleClaims) => id != CALENDAR,
+                Some(Sabotage::DoubleClaims) => id != CALENDAR && !id.starts_with(ROSTERS),
                 _ => false,
             };
             if !ignored {
@@ -180,7 +250,14 @@ fn swap(world: &World, process: &Process, id: String, seen: Option<u64>, mut ent
             }),
             _ => {}
         }
-        if id != CALENDAR {
+        if id.starts_with(ROSTERS) {
+            world
+                .sim
+                .note(|| format!("{} writes {id}: {:?}", process.name, entry.body));
+            if sabotage == Some(Sabotage::ForgetRosters) {
+                return Swapped::Done;
+            }
+        } else if id != CALENDAR {
             world.sim.note(|| {
                 let claim = claim(&entry).map_or("no claim", |claim| &claim[..4]);
                 let run = entry.body.get("run_id").and_then(Value::as_str).unwrap_or("no run");

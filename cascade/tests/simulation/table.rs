@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::change::{Change, Row};
-use shared::entity::Entity;
+use shared::entity::{DELETED_AT, Entity};
 use shared::record::Key;
 use shared::table::{MAX_READ, Table, TableError, Write, Written};
 use shared::value::Value;
@@ -18,8 +19,10 @@ use crate::world::World;
 /// A row that stands.
 pub(crate) struct Standing {
     pub(crate) row: Row,
-    /// The latest version of the vendor's record that it says.
+    /// The latest version of the vendor's record that it says, or that it said before it was marked.
     pub(crate) version: usize,
+    /// Since when it is marked as deleted.
+    pub(crate) marked_at: Option<Duration>,
 }
 
 /// The rows of all tables.
@@ -30,8 +33,13 @@ impl Standing {
         self.row.last_modified.as_deref().unwrap_or_default()
     }
 
+    /// Whether it is a record's row, and not marked.
     pub(crate) fn says(&self, record: &Record) -> bool {
         says(&self.row, record)
+    }
+
+    pub(crate) fn is_marked(&self) -> bool {
+        self.row.attributes.contains_key(DELETED_AT)
     }
 }
 
@@ -186,13 +194,30 @@ fn write(
         }
         let before = current.map(|standing| &standing.row);
         let row = change.apply(before, last_modified);
+        let mut unmarked = row.clone();
+        let mark = unmarked.attributes.remove(DELETED_AT);
+        if mark.is_some() && sabotage == Some(Sabotage::LoseMarks) {
+            return Written::Done;
+        }
+        let was_marked = current.and_then(|standing| standing.marked_at);
+        let marked_at = mark.as_ref().map(|_| was_marked.unwrap_or(sim.elapsed()));
+        if let Some(mark) = mark {
+            let is_same = before.is_some_and(|before| before.attributes == unmarked.attributes);
+            let is_own = mark == Value::String(last_modified.to_owned());
+            let is_told = || world.has_vanished(&vendor, &key, last_modified);
+            if was_marked.is_some() || !is_same || !is_own || !is_told() {
+                sim.violate(Invariant::Deletions, || {
+                    format!("{key:?} is marked without a reason: {before:?}, {row:?}")
+                });
+            }
+        }
         if before.is_some_and(|before| before.last_modified.as_deref() > Some(last_modified)) {
             sim.violate(Invariant::Rows, || format!("{key:?} goes back to {last_modified}"));
         }
         let versions = vendor.versions(&key);
         let Some(version) = versions
             .iter()
-            .rposition(|record| record.is_stored && says(&row, record))
+            .rposition(|record| record.is_stored && says(&unmarked, record))
         else {
             sim.violate(Invariant::Rows, || {
                 format!("{key:?} is no record of the vendor's: {row:?}")
@@ -206,11 +231,29 @@ fn write(
                 format!("{key:?} has lost the branch it was first seen under")
             });
         }
-        let first_row = before.is_none();
-        sim.note(|| format!("row {key:?} says version {version} of {last_modified}"));
-        rows.insert(key.clone(), Standing { row, version });
+        let first_row = match (before, was_marked, marked_at) {
+            (None, ..) => Some(Duration::ZERO),
+            (Some(_), Some(since), None) => Some(since),
+            _ => None,
+        };
+        sim.note(|| {
+            let what = if marked_at.is_some() {
+                "is marked, and said"
+            } else {
+                "says"
+            };
+            format!("row {key:?} {what} version {version} of {last_modified}")
+        });
+        let standing = Standing {
+            row,
+            version,
+            marked_at,
+        };
+        rows.insert(key.clone(), standing);
         first_row
     };
-    world.check_row(&key, first_row);
+    if let Some(since) = first_row {
+        world.check_first_row(&key, since);
+    }
     Written::Done
 }

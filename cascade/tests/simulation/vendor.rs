@@ -1,6 +1,6 @@
 //! The vendor: data that changes, an exact quota, faults; and what it has said to whom, which everything is held against.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -49,6 +49,14 @@ pub(crate) struct Asked {
 impl Asked {
     pub(crate) fn new(kind: &'static str, id: impl Into<String>) -> Self {
         Self { kind, id: id.into() }
+    }
+
+    /// The kind of the records by which it comes to be asked for.
+    fn told_by(&self) -> Entity {
+        match self.kind {
+            "employees" => Entity::Branch,
+            _ => Entity::Salesperson,
+        }
     }
 
     /// The kind of the records that are answered.
@@ -107,8 +115,10 @@ pub(crate) struct Vendor {
     lists: BTreeMap<Asked, Vec<Arc<Record>>>,
     /// All versions of each record.
     said: BTreeMap<RowKey, Vec<Arc<Record>>>,
-    /// When something changes, the next last.
-    changes: Vec<Duration>,
+    /// When something changes, the next last, and whether somebody comes or goes.
+    changes: Vec<(Duration, bool)>,
+    /// What has vanished, and may come back.
+    vanished: Vec<(Asked, Json)>,
     next_id: u32,
     requests: VecDeque<Duration>,
     /// When others make requests, in order.
@@ -128,6 +138,7 @@ impl Vendor {
             lists: BTreeMap::new(),
             said: BTreeMap::new(),
             changes: Vec::new(),
+            vanished: Vec::new(),
             next_id: 1,
             requests: VecDeque::new(),
             foreign: Vec::new(),
@@ -152,7 +163,10 @@ impl Vendor {
             vendor.say(&Asked::new("employees", branch.to_string()), clerk);
         }
         let end = u64::from(plan.runs) * 3600;
-        if plan.has(Fault::Changes) {
+        for (unrest, is_departure) in [(Fault::Changes, false), (Fault::Departures, true)] {
+            if !plan.has(unrest) {
+                continue;
+            }
             for _ in 0..vendor.rng.u32(1..12) {
                 // Most of them while something is going on.
                 let at = if vendor.rng.u32(0..3) == 0 {
@@ -160,10 +174,10 @@ impl Vendor {
                 } else {
                     vendor.rng.u64(0..u64::from(plan.runs)) * 3_600_000 + vendor.rng.u64(0..240_000)
                 };
-                vendor.changes.push(Duration::from_millis(at));
+                vendor.changes.push((Duration::from_millis(at), is_departure));
             }
-            vendor.changes.sort_by(|one, other| other.cmp(one));
         }
+        vendor.changes.sort_by(|one, other| other.cmp(one));
         if plan.has(Fault::Foreigners) {
             for _ in 0..vendor.rng.u32(1..20) {
                 let burst = vendor.rng.u64(0..u64::from(plan.runs)) * 3600 + vendor.rng.u64(0..600);
@@ -249,10 +263,35 @@ impl Vendor {
 
     /// Lets happen what has to have happened by `now`.
     fn go_on(&mut self, elapsed: Duration, plan: &Plan) {
-        while self.changes.last().is_some_and(|at| *at <= elapsed) {
-            let at = self.changes.pop().unwrap_or_default();
-            self.change(plan, BEGINNING + at);
+        while let Some((at, is_departure)) = self.changes.pop_if(|(at, _)| *at <= elapsed) {
+            if is_departure {
+                self.come_or_go();
+            } else {
+                self.change(plan, BEGINNING + at);
+            }
         }
+    }
+
+    /// Lets a record vanish, or become one that is none of ours, or come back.
+    fn come_or_go(&mut self) {
+        if !self.vanished.is_empty() && self.rng.bool() {
+            let index = self.rng.usize(0..self.vanished.len());
+            let (asked, json) = self.vanished.swap_remove(index);
+            self.say(&asked, json);
+            return;
+        }
+        let lists: Vec<Asked> = self.lists.keys().cloned().collect();
+        let asked = lists[self.rng.usize(0..lists.len())].clone();
+        let Some(list) = self.lists.get_mut(&asked).filter(|list| !list.is_empty()) else {
+            return;
+        };
+        let record = list.remove(self.rng.usize(0..list.len()));
+        if record.is_stored && asked.kind == "employees" && self.rng.u32(0..3) == 0 {
+            let mut promoted = record.json.clone();
+            promoted["occupation"] = "manager".into();
+            self.say(&asked, promoted);
+        }
+        self.vanished.push((asked, record.json.clone()));
     }
 
     fn change(&mut self, plan: &Plan, now: UtcDateTime) {
@@ -299,9 +338,49 @@ impl Vendor {
         }
     }
 
-    /// The records that the vendor tells of now, of all kinds.
-    pub(crate) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.lists.values().flatten()
+    /// What the vendor answers now.
+    pub(crate) fn list(&self, asked: &Asked) -> &[Arc<Record>] {
+        self.lists.get(asked).map_or(&[], Vec::as_slice)
+    }
+
+    /// All that a run asks for that begins with these names.
+    pub(crate) fn asked_by_a_run(&self, names: &[String]) -> BTreeSet<Asked> {
+        let mut all: BTreeSet<_> = names.iter().map(|name| Asked::new("branches", name.clone())).collect();
+        for kind in ["employees", "sales"] {
+            let told: Vec<_> = all
+                .iter()
+                .filter(|asked| asked.kind != kind)
+                .flat_map(|asked| self.list(asked))
+                .filter(|record| record.is_stored && record.key.0 == Asked::new(kind, "").told_by())
+                .map(|record| Asked::new(kind, record.key.1.clone()))
+                .collect();
+            all.extend(told);
+        }
+        all
+    }
+
+    /// The ids of all records that an answer ever had.
+    pub(crate) fn all_ever(&self, asked: &Asked) -> impl Iterator<Item = &str> {
+        let given = self.given.get(asked).into_iter().flatten();
+        given
+            .flat_map(|given| &given.records)
+            .map(|record| record.key.1.as_str())
+    }
+
+    /// By what a record is asked for: a branch by each name that it ever had.
+    pub(crate) fn asked_for(&self, key: &RowKey) -> Vec<Asked> {
+        match key.0 {
+            Entity::Branch => {
+                let names = self
+                    .versions(key)
+                    .iter()
+                    .filter_map(|record| record.json["branch_name"].as_str());
+                let names: BTreeSet<_> = names.collect();
+                names.into_iter().map(|name| Asked::new("branches", name)).collect()
+            }
+            Entity::Salesperson => vec![Asked::new("employees", key.2.clone())],
+            Entity::Sale => vec![Asked::new("sales", key.2.clone())],
+        }
     }
 
     /// All that the vendor has said of a record.

@@ -14,11 +14,15 @@ use crate::process::{Process, Work};
 use crate::queue::Queue;
 use crate::sim::{BEGINNING, Invariant, Sim, lock};
 use crate::state::State;
-use crate::table::Rows;
+use crate::table::{Rows, Standing};
+use crate::topic::Sent;
 use crate::vendor::{Asked, Given, Record, RowKey, Vendor};
 
 /// By how much an answer's time, and a run's, may differ for the clocks' sake.
 const TOLERANCE: Duration = Duration::from_secs(1);
+
+/// How much of an answer may vanish at once, where not all deletions are believed.
+pub(crate) const MOST_DELETED_PERCENT: u8 = 30;
 
 /// How long a poll has to wait for the next one.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
@@ -30,6 +34,11 @@ pub(crate) struct World {
     pub(crate) sale_queue: Mutex<Queue>,
     pub(crate) rows: Mutex<Rows>,
     pub(crate) state: Mutex<State>,
+    pub(crate) reports: Mutex<Vec<Sent>>,
+    /// How many rows each answer has marked: what was asked, and when the answer was fetched.
+    marks: Mutex<BTreeMap<(Asked, String), usize>>,
+    /// Rows that were written while no roster could be reached.
+    unrostered: Mutex<BTreeSet<RowKey>>,
 }
 
 /// The time of a run.
@@ -60,6 +69,9 @@ impl World {
             sale_queue: Mutex::new(Queue::new("sale")),
             rows: Mutex::default(),
             state: Mutex::new(State::new(&sim)),
+            reports: Mutex::default(),
+            marks: Mutex::default(),
+            unrostered: Mutex::default(),
             sim,
         })
     }
@@ -137,7 +149,7 @@ impl World {
     }
 
     /// Whether there is an answer to what was asked for a run, of which all effects are durable.
-    fn effects(&self, work: &Work) -> Result<(), String> {
+    pub(crate) fn effects(&self, work: &Work) -> Result<(), String> {
         let vendor = lock(&self.vendor);
         let answers = vendor.given.get(&work.asked).map_or(&[][..], Vec::as_slice);
         let since = time_of(work.run) - TOLERANCE;
@@ -161,6 +173,9 @@ impl World {
             let Some(row) = rows.get(&record.key) else {
                 return Err(format!("{:?} has no row", record.key));
             };
+            if row.is_marked() && row.last_modified() < &*given.stamp() {
+                return Err(format!("{:?} is marked, and in the answer", record.key));
+            }
             if row.version < record.version && row.last_modified() <= &*given.stamp() && !row.says(record) {
                 return Err(format!("the row of {:?} is older than the answer", record.key));
             }
@@ -208,16 +223,24 @@ impl World {
 
     /// What holds at the end: the tables say what the vendor says.
     pub(crate) fn check_model(&self) {
+        let plan = &self.sim.plan;
         let vendor = lock(&self.vendor);
         let rows = lock(&self.rows);
-        let lookback = (self.sim.plan.lookback_hours > 0 && !self.sim.plan.verify)
-            .then(|| time::Duration::hours(self.sim.plan.lookback_hours.into()));
-        for record in vendor.records() {
+        let asked = vendor.asked_by_a_run(&branch_names(plan));
+        let lookback =
+            (plan.lookback_hours > 0 && !plan.verify).then(|| time::Duration::hours(plan.lookback_hours.into()));
+        for record in asked.iter().flat_map(|asked| vendor.list(asked)) {
             let lookback = lookback.filter(|_| record.key.0 == Entity::Sale);
+            let row = rows.get(&record.key);
+            if record.is_stored && row.is_some_and(Standing::is_marked) {
+                self.sim.violate(Invariant::Deletions, || {
+                    format!("{:?} is marked, and the vendor tells of it", record.key)
+                });
+            }
             if !record.is_stored || !is_recent(record, lookback, self.sim.now()) {
                 continue;
             }
-            match rows.get(&record.key) {
+            match row {
                 None => self
                     .sim
                     .violate(Invariant::Model, || format!("{:?} has no row", record.key)),
@@ -227,12 +250,60 @@ impl World {
                 Some(_) => {}
             }
         }
-        for key in rows.keys() {
+        for (key, row) in &*rows {
             if vendor.versions(key).iter().all(|record| !record.is_stored) {
                 self.sim
                     .violate(Invariant::Model, || format!("the vendor has never told of {key:?}"));
             }
+            if !row.is_marked() && self.has_to_be_marked(&vendor, &asked, key) {
+                self.sim.violate(Invariant::Deletions, || {
+                    format!("{key:?} is not marked, and the vendor does not tell of it")
+                });
+            }
         }
+    }
+
+    /// Whether a row's record has vanished, and nothing excuses that it is not marked.
+    fn has_to_be_marked(&self, vendor: &Vendor, asked_for: &BTreeSet<Asked>, key: &RowKey) -> bool {
+        let plan = &self.sim.plan;
+        let state = lock(&self.state);
+        let has_vanished = |asked: &Asked| {
+            let list = vendor.list(asked);
+            asked_for.contains(asked) && list.iter().all(|record| record.key != *key || !record.is_stored)
+        };
+        // Deletions that are not believed are held back, and the answer then is not known.
+        let is_believed = |asked: &Asked| plan.believes_all || state.is_known(asked);
+        // Work that could not reach the state table leaves an earlier answer there, and where the vendor says it again, it
+        // is not looked at: that is a known limit.
+        let is_looked_at = |asked: &Asked| plan.verify || !state.was_missed(asked);
+        let asked = vendor.asked_for(key);
+        asked
+            .iter()
+            .all(|asked| has_vanished(asked) && is_believed(asked) && is_looked_at(asked))
+            && !lock(&self.unrostered).contains(key)
+    }
+
+    /// Whether an answer that was fetched then does not have a record, and its deletion can be believed. It counts as one
+    /// of the answer's deletions.
+    pub(crate) fn has_vanished(&self, vendor: &Vendor, key: &RowKey, stamp: &str) -> bool {
+        let lacks_it = |given: &Given| {
+            given
+                .records
+                .iter()
+                .all(|record| record.key != *key || !record.is_stored)
+        };
+        let asked = vendor.asked_for(key);
+        let mut told_by = asked.into_iter().filter(|asked| {
+            let given = vendor.given.get(asked).map_or(&[][..], Vec::as_slice);
+            given.iter().any(|given| given.stamp() == stamp && lacks_it(given))
+        });
+        let Some(asked) = told_by.next() else { return false };
+        let ever: BTreeSet<_> = vendor.all_ever(&asked).collect();
+        let most = (ever.len() * usize::from(MOST_DELETED_PERCENT) / 100).max(1);
+        let mut marks = lock(&self.marks);
+        let count = marks.entry((asked, stamp.to_owned())).or_default();
+        *count += 1;
+        self.sim.plan.believes_all || *count <= most
     }
 
     /// What holds where nothing fails: each run asks for each id once, and takes no longer than the quota asks for.
@@ -301,11 +372,24 @@ impl World {
         }
     }
 
-    /// What holds as a row is written.
-    pub(crate) fn check_row(&self, key: &RowKey, first_row: bool) {
-        if key.0 == Entity::Salesperson && first_row {
-            let was_sent = lock(&self.sale_queue)
-                .was_sent(|sent| sent.first_load && sent.asked.id == key.1 && sent.branch == key.2);
+    /// What holds as a row is written that was not there before, or was marked since some time: its roster knows of it, and
+    /// a salesperson's first load was asked for.
+    pub(crate) fn check_first_row(&self, key: &RowKey, since: Duration) {
+        let has_state_faults = self.sim.plan.has(Fault::StateErrors) || self.sim.plan.has(Fault::StateOutages);
+        let asked = lock(&self.vendor).asked_for(key);
+        if !lock(&self.state).is_on_roster(&asked, &key.1) {
+            lock(&self.unrostered).insert(key.clone());
+            if !has_state_faults {
+                self.sim.violate(Invariant::Deletions, || {
+                    format!("{key:?} has a row, and no roster knows of it")
+                });
+            }
+        }
+        // Whoever works without a claim may find the row marked only as he writes it.
+        if key.0 == Entity::Salesperson && (since.is_zero() || !has_state_faults) {
+            let was_sent = lock(&self.sale_queue).was_sent_since(since, |sent| {
+                sent.first_load && sent.asked.id == key.1 && sent.branch == key.2
+            });
             if !was_sent {
                 self.sim.violate(Invariant::Durability, || {
                     format!("{key:?} has a row, and its first load was not asked for")

@@ -8,10 +8,12 @@ use sales::SaleCollector;
 use sales::lookback::Lookback;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
+use shared::account::Accounts;
 use shared::change::Row;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Handled, handle};
+use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::id::Id;
 use shared::jitter::Jitter;
@@ -28,6 +30,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod branch;
+mod deletions;
 mod events;
 mod once;
 mod poll;
@@ -68,7 +71,9 @@ impl World {
             lookback: Lookback::hours(24),
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
-            checkpoints: Checkpoints::new(state, clock.clone(), Jitter::seeded(2)),
+            checkpoints: Checkpoints::new(state.clone(), clock.clone(), Jitter::seeded(2)),
+            rosters: Rosters::new(state, DeletionRules::default()),
+            accounts: Accounts::none(),
         };
         Self {
             vendor,

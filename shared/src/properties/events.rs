@@ -10,18 +10,23 @@ use crate::run::RunId;
 /// Of an event, whichever collector it starts.
 pub fn events(event: &[u8]) {
     let Ok(event) = std::str::from_utf8(event) else { return };
-    let branches = check(
-        event,
-        |call: &BranchCall| json!({"branches": call.branches, "run_id": call.run_id}),
-    );
-    let salespersons = check(
-        event,
-        |call: &SalespersonCall| json!({"branch_id": call.branch_id, "run_id": call.run_id}),
-    );
+    let branches = check(event, |call: &BranchCall| {
+        json!({
+            "branches": call.branches, "run_id": call.run_id, "force": call.force, "verify": call.verify,
+            "background": call.background, "accept_deletions": call.accept_deletions,
+        })
+    });
+    let salespersons = check(event, |call: &SalespersonCall| {
+        json!({
+            "branch_id": call.branch_id, "run_id": call.run_id, "force": call.force, "verify": call.verify,
+            "background": call.background, "accept_deletions": call.accept_deletions,
+        })
+    });
     let sales = check(event, |call: &SaleCall| {
         json!({
             "employee_id": call.employee_id, "branch_id": call.branch_id, "lookback_hours": call.lookback_hours,
-            "first_load": call.first_load, "run_id": call.run_id,
+            "first_load": call.first_load, "run_id": call.run_id, "force": call.force, "verify": call.verify,
+            "background": call.background, "accept_deletions": call.accept_deletions,
         })
     });
     // A direct call is one collector's alone; what is none is the same to all who understand it.

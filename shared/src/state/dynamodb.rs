@@ -10,11 +10,11 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use serde_json::{Map, Number, Value};
 use time::UtcDateTime;
 
-use super::{Entry, StateError, StateTable, Swapped};
+use super::{Addition, Entry, StateError, StateTable, Swapped};
 
 /// The partition key.
 pub const ID: &str = "id";
@@ -109,6 +109,79 @@ impl StateTable for DynamoState {
             Err(error) => Err(failed("be written", error)),
         }
     }
+
+    async fn add(&self, id: &str, addition: &Addition) -> Result<Entry, StateError> {
+        let update = Update::of(addition);
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(ID, AttributeValue::S(id.to_owned()))
+            .update_expression(update.expression)
+            .set_expression_attribute_names(Some(update.names))
+            .set_expression_attribute_values(Some(update.values))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await
+            .map_err(|error| failed("be added to", error))?;
+        Ok(entry(answer.attributes.unwrap_or_default()))
+    }
+}
+
+/// An addition as DynamoDB takes it.
+struct Update {
+    expression: String,
+    names: HashMap<String, String>,
+    values: Item,
+}
+
+impl Update {
+    fn of(addition: &Addition) -> Self {
+        let (mut names, mut values) = (HashMap::new(), Item::new());
+        let mut name = |name: &str, value: AttributeValue| {
+            let number = names.len();
+            names.insert(format!("#{number}"), name.to_owned());
+            values.insert(format!(":{number}"), value);
+            (format!("#{number}"), format!(":{number}"))
+        };
+        let number = |number: i128| AttributeValue::N(number.to_string());
+        let mut add = vec![name(VERSION, number(1))];
+        add.extend(
+            addition
+                .numbers
+                .iter()
+                .map(|(key, value)| name(key, number((*value).into()))),
+        );
+        // DynamoDB knows no empty set.
+        let sets = addition.sets.iter().filter(|(_, members)| !members.is_empty());
+        add.extend(sets.map(|(key, members)| name(key, AttributeValue::Ss(members.iter().cloned().collect()))));
+        let first = addition.first.iter().map(|(key, text)| {
+            let (name, value) = name(key, AttributeValue::S(text.clone()));
+            format!("{name} = if_not_exists({name}, {value})")
+        });
+        let mut set: Vec<_> = first.collect();
+        let last = addition
+            .last
+            .iter()
+            .map(|(key, text)| (*key, AttributeValue::S(text.clone())));
+        let expires_at = addition
+            .expires_at
+            .map(|time| (EXPIRES_AT, number(time.unix_timestamp().into())));
+        set.extend(last.chain(expires_at).map(|(key, value)| {
+            let (name, value) = name(key, value);
+            format!("{name} = {value}")
+        }));
+        let add: Vec<_> = add.into_iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let mut expression = format!("ADD {}", add.join(", "));
+        if !set.is_empty() {
+            expression = format!("{expression} SET {}", set.join(", "));
+        }
+        Self {
+            expression,
+            names,
+            values,
+        }
+    }
 }
 
 fn failed<E, R>(action: &'static str, error: SdkError<E, R>) -> StateError
@@ -180,6 +253,10 @@ fn value(attribute: AttributeValue) -> Option<Value> {
         AttributeValue::N(number) => Value::Number(number.parse::<Number>().ok()?),
         AttributeValue::S(text) => text.into(),
         AttributeValue::L(elements) => elements.into_iter().filter_map(value).collect(),
+        AttributeValue::Ss(mut members) => {
+            members.sort();
+            members.into()
+        }
         AttributeValue::M(members) => Value::Object(
             members
                 .into_iter()
@@ -194,6 +271,7 @@ fn value(attribute: AttributeValue) -> Option<Value> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::collections::BTreeSet;
     use time::macros::utc_datetime;
 
     #[test]
@@ -205,6 +283,36 @@ mod tests {
         assert_eq!(item[ID], AttributeValue::S("sales/1235".to_owned()));
         assert_eq!(item[EXPIRES_AT], AttributeValue::N("1796432400".to_owned()));
         assert_eq!(entry(item), entry_written);
+    }
+
+    #[test]
+    fn an_addition_is_one_update_without_a_condition() {
+        let addition = Addition {
+            numbers: [("api_calls", 2)].into(),
+            sets: [
+                ("finished", BTreeSet::from(["1".to_owned()])),
+                ("dead", BTreeSet::new()),
+            ]
+            .into(),
+            first: [("first_at", "a".to_owned())].into(),
+            last: [("last_at", "b".to_owned())].into(),
+            expires_at: Some(utc_datetime!(2026-12-05 01:00)),
+        };
+        let update = Update::of(&addition);
+        assert_eq!(
+            update.expression,
+            "ADD #0 :0, #1 :1, #2 :2 SET #3 = if_not_exists(#3, :3), #4 = :4, #5 = :5"
+        );
+        let named = |name: &str| {
+            let (place, _) = update.names.iter().find(|(_, named)| *named == name).unwrap();
+            update.values[&place.replace('#', ":")].clone()
+        };
+        assert_eq!(update.names.len(), 6);
+        assert_eq!(named("version"), AttributeValue::N("1".to_owned()));
+        assert_eq!(named("api_calls"), AttributeValue::N("2".to_owned()));
+        assert_eq!(named("finished"), AttributeValue::Ss(vec!["1".to_owned()]));
+        assert_eq!(named("first_at"), AttributeValue::S("a".to_owned()));
+        assert_eq!(named("expires_at"), AttributeValue::N("1796432400".to_owned()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Entry, StateError, StateTable, Swapped};
+use super::{Addition, Entry, StateError, StateTable, Swapped};
 
 /// A state table in memory, which counts what is asked of it.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl MemoryState {
         self.state().reads
     }
 
-    /// How many swaps were asked for, those that conflicted included.
+    /// How many swaps and additions were asked for, swaps that conflicted included.
     pub fn writes(&self) -> usize {
         self.state().writes
     }
@@ -77,5 +77,13 @@ impl StateTable for MemoryState {
         }
         state.entries.insert(id.to_owned(), entry.clone());
         Ok(Swapped::Done)
+    }
+
+    async fn add(&self, id: &str, addition: &Addition) -> Result<Entry, StateError> {
+        let mut state = self.answering("be added to")?;
+        state.writes += 1;
+        let entry = addition.to(state.entries.get(id));
+        state.entries.insert(id.to_owned(), entry.clone());
+        Ok(entry)
     }
 }

@@ -1,5 +1,8 @@
-//! The state table: what the collectors remember between invocations and share between instances. It is one kind of
-//! register: an entry is read, and written only if nobody has written it since.
+//! The state table: what the collectors remember between invocations and share between instances. Its entries are of two
+//! kinds: registers, which are read, and written only if nobody has written them since; and accounts, which are added to
+//! without looking.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -68,6 +71,53 @@ pub enum Swapped {
     Conflict(Option<Entry>),
 }
 
+/// What is added to an account, all of it at once, whoever else adds meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addition {
+    /// Added to numbers; one that is not there yet is 0.
+    pub numbers: BTreeMap<&'static str, u64>,
+    /// Members of sets. One that is there already changes nothing.
+    pub sets: BTreeMap<&'static str, BTreeSet<String>>,
+    /// Texts that stand only where none does yet.
+    pub first: BTreeMap<&'static str, String>,
+    /// Texts in place of those that stood there.
+    pub last: BTreeMap<&'static str, String>,
+    /// When the account can be forgotten; `None`: as before.
+    pub expires_at: Option<UtcDateTime>,
+}
+
+impl Addition {
+    /// An account that said `before`, after this has been added to it.
+    pub fn to(&self, before: Option<&Entry>) -> Entry {
+        let mut body = before.map(|before| before.body.clone()).unwrap_or_default();
+        for (name, number) in &self.numbers {
+            let before = body.get(*name).and_then(Value::as_u64).unwrap_or_default();
+            body.insert((*name).to_owned(), before.saturating_add(*number).into());
+        }
+        for (name, members) in self.sets.iter().filter(|(_, members)| !members.is_empty()) {
+            let before = body.get(*name).and_then(Value::as_array).into_iter().flatten();
+            let mut all: BTreeSet<_> = before.filter_map(Value::as_str).collect();
+            all.extend(members.iter().map(String::as_str));
+            let all = all.into_iter().collect();
+            body.insert((*name).to_owned(), all);
+        }
+        for (name, text) in &self.first {
+            body.entry(*name).or_insert_with(|| text.as_str().into());
+        }
+        for (name, text) in &self.last {
+            body.insert((*name).to_owned(), text.as_str().into());
+        }
+        Entry {
+            version: before.map_or(0, |before| before.version) + 1,
+            body,
+            expires_at: match self.expires_at {
+                Some(time) => time.replace_nanosecond(0).ok(),
+                None => before.and_then(|before| before.expires_at),
+            },
+        }
+    }
+}
+
 /// The state table did not do what was asked, after the few tries that make sense for it.
 #[derive(Debug, thiserror::Error)]
 #[error("the state could not {action}")]
@@ -94,4 +144,12 @@ pub trait StateTable: Send + Sync {
     /// # Errors
     /// If it may not have been written.
     async fn swap(&self, id: &str, seen: Option<u64>, entry: &Entry) -> Result<Swapped, StateError>;
+
+    /// Adds to the account `id`, which is made if there is none, and answers what it then says: its sets are sorted lists of
+    /// texts. An entry that is swapped is never added to. Where the answer to a first try was lost, a second one adds
+    /// again: sets and texts are right all the same, numbers are then too high.
+    ///
+    /// # Errors
+    /// If it may not have been added.
+    async fn add(&self, id: &str, addition: &Addition) -> Result<Entry, StateError>;
 }

@@ -8,6 +8,7 @@ use time::UtcDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::entity::Entity;
 use crate::id::Id;
 use crate::invocation::Invocation;
 use crate::quota::Class;
@@ -34,6 +35,15 @@ pub enum Query {
 }
 
 impl Query {
+    /// The kind of the records that are asked for.
+    pub fn entity(&self) -> Entity {
+        match self {
+            Self::Branch(_) => Entity::Branch,
+            Self::Employees(_) => Entity::Salesperson,
+            Self::Sales(_) => Entity::Sale,
+        }
+    }
+
     /// Path, name and value of the query's one parameter.
     pub fn parts(&self) -> (&'static str, &'static str, &str) {
         match self {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use shared::deletions::{DEFAULT_MAX_PERCENT, DeletionRules};
 use shared::jitter::Jitter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -657,6 +658,8 @@ fn session_args(place: &PlaceArgs, state: &State, change: Change) -> Result<Sess
         vendor,
         data: place.data.clone(),
         lookback: 24,
+        deletions: DeletionRules::default(),
+        deletions_max_percent: DEFAULT_MAX_PERCENT,
         world: WorldArgs {
             salespersons: None,
             sales: None,

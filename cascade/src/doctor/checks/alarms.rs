@@ -1,7 +1,7 @@
-//! The alarms, their topic, and whether anybody hears them.
+//! The alarms, the topics, and whether anybody hears them.
 
-use super::super::blueprint::{ALARMS, FUNCTIONS, NO_SUCCESS_ALARM, TOPIC};
-use super::super::facts::{AlarmFacts, Services, Subscription, Told, TopicFacts};
+use super::super::blueprint::{ALARMS, FUNCTIONS, REPORT_TOPIC, SCHEDULED_ALARMS, TOPIC};
+use super::super::facts::{AlarmFacts, Announced, Services, Subscription, Told, TopicFacts};
 use super::{Context, Finding, arn_names, unless};
 
 /// What SNS gives for the ARN of a subscription that nobody has agreed to.
@@ -16,10 +16,11 @@ const KEY_OF_SNS: &str = "alias/aws/sns";
 pub(super) fn findings(context: &Context<'_>, services: &Services) -> Vec<Finding> {
     let topic = context.name(TOPIC);
     let mut findings = of_alarms(context, services, &topic);
-    findings.push(of_topic(context, &services.topic, &topic));
-    if services.topic != Told::Missing {
-        findings.extend(of_subscriptions(context, services, &topic));
+    findings.push(of_topic(context, &services.alarm_topic.topic, &topic));
+    if services.alarm_topic.topic != Told::Missing {
+        findings.extend(of_subscriptions(context, &services.alarm_topic, &topic));
     }
+    findings.extend(of_reports(context, &services.report_topic));
     findings
 }
 
@@ -36,7 +37,7 @@ fn of_alarms(context: &Context<'_>, services: &Services, topic: &str) -> Vec<Fin
         .is_none_or(|schedule| schedule.is_enabled);
     let expected: Vec<_> = ALARMS
         .into_iter()
-        .filter(|alarm| *alarm != NO_SUCCESS_ALARM || is_started)
+        .filter(|alarm| is_started || !SCHEDULED_ALARMS.contains(alarm))
         .map(|alarm| context.name(alarm))
         .collect();
     let mut problems = Vec::new();
@@ -64,7 +65,7 @@ fn of_alarm(context: &Context<'_>, alarm: &AlarmFacts, services: &Services, topi
             format!("aws cloudwatch enable-alarm-actions --alarm-names {name}"),
         ));
     }
-    let is_topic = |arn: &String| match services.topic.found() {
+    let is_topic = |arn: &String| match services.alarm_topic.topic.found() {
         Some(topic) => topic.arn == *arn,
         None => arn_names(arn, topic),
     };
@@ -115,54 +116,111 @@ fn of_topic(context: &Context<'_>, told: &Told<TopicFacts>, name: &str) -> Findi
     }
 }
 
-fn of_subscriptions(context: &Context<'_>, services: &Services, topic: &str) -> Vec<Finding> {
+/// That somebody hears the alarms.
+fn of_subscriptions(context: &Context<'_>, announced: &Announced, topic: &str) -> Vec<Finding> {
     let subject = format!("{topic}, who is told");
-    let subscriptions = match context.found(&subject, &services.subscriptions) {
-        Ok(subscriptions) => subscriptions,
+    let subscribers = match Subscribers::of(context, announced, &subject) {
+        Ok(subscribers) => subscribers,
         Err(finding) => return vec![finding],
     };
-    let (confirmed, others): (Vec<_>, Vec<_>) = subscriptions
-        .iter()
-        .filter(|subscription| subscription.arn != "Deleted")
-        .partition(|subscription| subscription.arn != PENDING);
-    let arn = services.topic.found().map_or("<its ARN>", |topic| &topic.arn);
-    let subscribe = |protocol: &str, endpoint: &str| {
-        format!("aws sns subscribe --topic-arn {arn} --protocol {protocol} --notification-endpoint {endpoint}")
-    };
-    if confirmed.is_empty() && others.is_empty() {
-        return vec![Finding::failed(
+    match (subscribers.confirmed(&subject), subscribers.others.is_empty()) {
+        (None, true) => vec![Finding::failed(
             subject,
             "nobody has subscribed: every alarm is silent",
             format!(
                 "deploy with AlarmEmail=<an address>, or {}",
-                subscribe("email", "<an address>")
+                subscribers.subscribe("email", "<an address>")
             ),
-        )];
-    }
-    let silence = if confirmed.is_empty() {
-        "every alarm is silent"
-    } else {
-        "it is told nothing"
-    };
-    let unconfirmed = others.into_iter().map(|Subscription { protocol, endpoint, .. }| {
-        let says = format!("the subscription of {endpoint} ({protocol}) was never confirmed: {silence}");
-        let mend = format!(
-            "follow the link in the message that AWS sent there (look among the spam, too); another one is sent by {}",
-            subscribe(protocol, endpoint)
-        );
-        if confirmed.is_empty() {
-            Finding::failed(&subject, says, mend)
-        } else {
-            Finding::warning(&subject, says, mend)
+        )],
+        (None, false) => subscribers
+            .unconfirmed("every alarm is silent")
+            .map(|(says, mend)| Finding::failed(&subject, says, mend))
+            .collect(),
+        (Some(told), _) => {
+            let unconfirmed = subscribers.unconfirmed("it is told nothing");
+            let warnings = unconfirmed.map(|(says, mend)| Finding::warning(&subject, says, mend));
+            [told].into_iter().chain(warnings).collect()
         }
-    });
-    let mut findings: Vec<_> = unconfirmed.collect();
-    if !confirmed.is_empty() {
-        let told: Vec<_> = confirmed
-            .iter()
-            .map(|to| format!("{} ({})", to.endpoint, to.protocol))
-            .collect();
-        findings.insert(0, Finding::ok(&subject, told.join(", ")));
     }
-    findings
+}
+
+/// The topic of what runs came to. Nobody has to want to know.
+fn of_reports(context: &Context<'_>, announced: &Announced) -> Vec<Finding> {
+    let name = context.name(REPORT_TOPIC);
+    let topic = match context.found(&name, &announced.topic) {
+        Ok(topic) => topic,
+        Err(finding) => return vec![finding],
+    };
+    let of_topic = match topic.key.as_deref() {
+        Some(key) if !key.is_empty() => Finding::ok(&name, format!("there, encrypted with {key}")),
+        _ => Finding::warning(
+            &name,
+            "is not encrypted at rest",
+            format!(
+                "aws sns set-topic-attributes --topic-arn {} --attribute-name KmsMasterKeyId --attribute-value {KEY_OF_SNS}",
+                topic.arn
+            ),
+        ),
+    };
+    let subject = format!("{name}, who is told");
+    let subscribers = match Subscribers::of(context, announced, &subject) {
+        Ok(subscribers) => subscribers,
+        Err(finding) => return vec![of_topic, finding],
+    };
+    let told = subscribers.confirmed(&subject).or_else(|| {
+        let nobody = "nobody has subscribed: deploy with ReportEmail=<an address> to be told what each run came to";
+        subscribers.others.is_empty().then(|| Finding::ok(&subject, nobody))
+    });
+    let unconfirmed = subscribers.unconfirmed("it is told nothing");
+    let warnings = unconfirmed.map(|(says, mend)| Finding::warning(&subject, says, mend));
+    [of_topic].into_iter().chain(told).chain(warnings).collect()
+}
+
+/// Who wants to be told, and who has said so twice, as SNS wants it.
+struct Subscribers<'a> {
+    arn: &'a str,
+    confirmed: Vec<&'a Subscription>,
+    others: Vec<&'a Subscription>,
+}
+
+impl<'a> Subscribers<'a> {
+    fn of(context: &Context<'_>, announced: &'a Announced, subject: &str) -> Result<Self, Finding> {
+        let subscriptions = context.found(subject, &announced.subscriptions)?;
+        let (confirmed, others) = subscriptions
+            .iter()
+            .filter(|subscription| subscription.arn != "Deleted")
+            .partition(|subscription| subscription.arn != PENDING);
+        Ok(Self {
+            arn: announced.topic.found().map_or("<its ARN>", |topic| &topic.arn),
+            confirmed,
+            others,
+        })
+    }
+
+    fn subscribe(&self, protocol: &str, endpoint: &str) -> String {
+        format!(
+            "aws sns subscribe --topic-arn {} --protocol {protocol} --notification-endpoint {endpoint}",
+            self.arn
+        )
+    }
+
+    /// Those who are told, if anybody is.
+    fn confirmed(&self, subject: &str) -> Option<Finding> {
+        let told = self.confirmed.iter();
+        let told: Vec<_> = told.map(|to| format!("{} ({})", to.endpoint, to.protocol)).collect();
+        (!told.is_empty()).then(|| Finding::ok(subject, told.join(", ")))
+    }
+
+    /// Those who are not told yet: what that means, and its mend.
+    fn unconfirmed(&self, silence: &str) -> impl Iterator<Item = (String, String)> {
+        self.others.iter().map(move |Subscription { protocol, endpoint, .. }| {
+            (
+                format!("the subscription of {endpoint} ({protocol}) was never confirmed: {silence}"),
+                format!(
+                    "follow the link in the message that AWS sent there (look among the spam, too); another one is sent by {}",
+                    self.subscribe(protocol, endpoint)
+                ),
+            )
+        })
+    }
 }

@@ -3,12 +3,15 @@
 
 use shared::config::{API_KEY_SECRET_ARN, CollectorSettings, ConfigError, Variables};
 
-use super::super::blueprint::{Function, RUNTIME, STATE_TABLE, VISIBILITY_SECONDS};
+use super::super::blueprint::{Function, LAKE, LAKE_BUCKET, REPORT_TOPIC, RUNTIME, STATE_TABLE, VISIBILITY_SECONDS};
 use super::super::facts::{FunctionFacts, Stores, Told, Values};
 use super::{Context, Finding, arn_names, unless};
 
 /// The variable that names the table by which the functions share the quota.
 pub(super) const STATE_DB: &str = "STATE_DB";
+
+/// The variable that names the topic of what runs came to.
+const REPORT_TOPIC_ARN: &str = "REPORT_TOPIC_ARN";
 
 /// How often Lambda tries an asynchronous invocation again where it is not told.
 const DEFAULT_RETRIES: i32 = 2;
@@ -24,7 +27,7 @@ pub(super) fn findings(
         .collect()
 }
 
-/// What a function makes of its variables when it starts: the same code reads them.
+/// What a collector makes of its variables when it starts: the same code reads them.
 ///
 /// # Errors
 /// What is missing or unusable.
@@ -38,6 +41,17 @@ pub fn settings(function: &Function, values: &Values) -> Result<CollectorSetting
     let _ = (variables.poll_window(), variables.lookback_hours());
     let settings = variables.collector();
     variables.finish(settings)
+}
+
+/// What keeps a function from starting, of its variables.
+fn unusable(function: &Function, values: &Values) -> Option<ConfigError> {
+    if *function != LAKE {
+        return settings(function, values).err();
+    }
+    let get = |name: &str| values.0.get(name).cloned();
+    let mut variables = Variables::new(&get);
+    let settings = lake::function::Settings::read(&mut variables);
+    variables.finish(settings).err()
 }
 
 fn of_function(
@@ -181,12 +195,14 @@ fn concurrency(function: &Function, facts: &FunctionFacts, name: &str) -> Option
             let at_once = other.map_or("as many as the account allows".to_owned(), |at_once| {
                 at_once.to_string()
             });
+            let so = if *function == LAKE {
+                "either records wait in their streams, or it takes places from the collectors"
+            } else {
+                "while each instance paces itself by its part of the vendor's quota, they add up to something else"
+            };
             Some(Finding::warning(
                 name,
-                format!(
-                    "may run {at_once} at once, expected {expected}: while each instance paces itself by its part of the \
-                     vendor's quota, they add up to something else"
-                ),
+                format!("may run {at_once} at once, expected {expected}: {so}"),
                 mend,
             ))
         }
@@ -227,19 +243,16 @@ fn variables(context: &Context<'_>, function: &Function, values: &Values, name: 
     };
     let value = |variable: &str| values.0.get(variable).filter(|value| !value.is_empty());
     let mut problems = Vec::new();
-    if let Err(error) = settings(function, values) {
-        for problem in error.problems() {
-            problems.push(Finding::failed(
-                name,
-                format!("does not start: {problem}"),
-                "set it in the function's environment variables, as the templates do",
-            ));
-        }
+    for problem in unusable(function, values).iter().flat_map(ConfigError::problems) {
+        problems.push(Finding::failed(
+            name,
+            format!("does not start: {problem}"),
+            "set it in the function's environment variables, as the templates do",
+        ));
     }
-    for (variable, expected) in [
-        ("APP_ENV", context.environment.to_owned()),
-        ("DB", context.name(function.table)),
-    ] {
+    let tables = function.tables.iter();
+    let tables = tables.map(|(variable, table)| (*variable, context.name(table)));
+    for (variable, expected) in [("APP_ENV", context.environment.to_owned())].into_iter().chain(tables) {
         if let Some(value) = value(variable)
             && *value != expected
         {
@@ -254,11 +267,21 @@ fn variables(context: &Context<'_>, function: &Function, values: &Values, name: 
     if let Some(value) = value(STATE_DB)
         && *value != expected
     {
+        let so = if *function == LAKE {
+            "it knows other runs than this environment's"
+        } else {
+            "it shares the quota with others than this environment's"
+        };
         problems.push(Finding::failed(
             name,
-            format!("is told {STATE_DB}={value}, expected {expected}: it shares the quota with others than this environment's"),
+            format!("is told {STATE_DB}={value}, expected {expected}: {so}"),
             mend(STATE_DB, &expected),
         ));
+    }
+    if *function == LAKE {
+        problems.extend(bucket(context, value("LAKE_URL"), name));
+    } else {
+        problems.extend(reports(context, value(REPORT_TOPIC_ARN), name));
     }
     for (variable, queue) in function.queues {
         let expected = context.name(queue);
@@ -281,4 +304,43 @@ fn variables(context: &Context<'_>, function: &Function, values: &Values, name: 
         ));
     }
     problems
+}
+
+/// Whether the lake is this environment's own.
+fn bucket(context: &Context<'_>, url: Option<&String>, name: &str) -> Option<Finding> {
+    let expected = format!("s3://{}-", context.name(LAKE_BUCKET));
+    let url = url?;
+    let account = url.strip_prefix(&expected).map(|rest| rest.trim_end_matches('/'));
+    let is_own =
+        account.is_some_and(|account| !account.is_empty() && account.bytes().all(|digit| digit.is_ascii_digit()));
+    (!is_own).then(|| {
+        Finding::failed(
+            name,
+            format!("is told LAKE_URL={url}, expected {expected}<the account's number>: it fills another lake"),
+            format!("set LAKE_URL to {expected}<the account's number> among the function's environment variables, as the templates do"),
+        )
+    })
+}
+
+/// Whether it is told where to say what a run came to.
+fn reports(context: &Context<'_>, arn: Option<&String>, name: &str) -> Option<Finding> {
+    let expected = context.name(REPORT_TOPIC);
+    let mend = || {
+        format!(
+            "set {REPORT_TOPIC_ARN} to the ARN of {expected} among the function's environment variables, as the templates do"
+        )
+    };
+    match arn {
+        None => Some(Finding::warning(
+            name,
+            format!("is not told {REPORT_TOPIC_ARN}: what a run came to stands in its log alone"),
+            mend(),
+        )),
+        Some(arn) if arn_names(arn, &expected) => None,
+        Some(arn) => Some(Finding::failed(
+            name,
+            format!("is told {REPORT_TOPIC_ARN}={arn}, expected the ARN of {expected}"),
+            mend(),
+        )),
+    }
 }

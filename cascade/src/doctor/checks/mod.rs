@@ -6,6 +6,7 @@ mod queues;
 mod roles;
 mod schedules;
 mod source;
+mod streams;
 mod tables;
 mod vendor;
 
@@ -35,6 +36,7 @@ pub fn diagnose(facts: &Facts) -> Vec<Section> {
         sections.push(("Functions", functions::findings(&context, &services.functions, stores)));
         sections.push(("Roles", roles::findings(&context, services)));
         sections.push(("Schedules", schedules::findings(&context, services, stores)));
+        sections.push(("Streams", streams::findings(&context, services, stores)));
         sections.push(("Alarms", alarms::findings(&context, services)));
     }
     sections.push(("Vendor", vendor::findings(&context, facts)));

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::blueprint::{
-    DEAD_LETTER_QUEUES, DEAD_LETTER_RETENTION_SECONDS, RECEIVES, VISIBILITY_SECONDS, WORK_QUEUES,
+    DEAD_LETTER_QUEUES, DEAD_LETTER_RETENTION_SECONDS, LAKE, LAKE_DEAD_LETTER_QUEUES, RECEIVES, VISIBILITY_SECONDS,
+    WORK_QUEUES,
 };
 use super::super::facts::{QueueFacts, Told};
 use super::{Context, Finding, arn_names, unless};
@@ -14,10 +15,20 @@ pub(super) fn findings(context: &Context<'_>, queues: &Queues) -> Vec<Finding> {
     let work = WORK_QUEUES
         .iter()
         .flat_map(|(queue, dead_letters)| of_work(context, queues, queue, dead_letters));
+    let options = &context.options;
+    let redrive = format!("cascade dlq list{options} says why; mend that, and then cascade dlq redrive{options}");
     let dead = DEAD_LETTER_QUEUES
         .iter()
-        .flat_map(|queue| of_dead_letters(context, queues, queue));
-    work.chain(dead).collect()
+        .flat_map(|queue| of_dead_letters(context, queues, queue, &redrive));
+    let read = format!(
+        "the log of {} says why; docs/DEPLOY.md, What the lake put aside, says what to do",
+        context.name(LAKE.name)
+    );
+    let of_lake = LAKE_DEAD_LETTER_QUEUES
+        .iter()
+        .filter(|_| context.is_aws)
+        .flat_map(|queue| of_dead_letters(context, queues, queue, &read));
+    work.chain(dead).chain(of_lake).collect()
 }
 
 /// The `aws` command that sets one attribute.
@@ -98,7 +109,8 @@ fn redrive(context: &Context<'_>, facts: &QueueFacts, name: &str, target: &str) 
     problems
 }
 
-fn of_dead_letters(context: &Context<'_>, queues: &Queues, queue: &str) -> Vec<Finding> {
+/// `mend` is what to do where letters wait.
+fn of_dead_letters(context: &Context<'_>, queues: &Queues, queue: &str, mend: &str) -> Vec<Finding> {
     let name = context.name(queue);
     let facts = match context.found(&name, queues.get(queue).unwrap_or(&Told::Missing)) {
         Ok(facts) => facts,
@@ -124,12 +136,7 @@ fn of_dead_letters(context: &Context<'_>, queues: &Queues, queue: &str) -> Vec<F
     let waiting = ["", "NotVisible", "Delayed"].map(|kind| format!("ApproximateNumberOfMessages{kind}"));
     let waiting: u32 = waiting.into_iter().filter_map(|count| facts.number(&count)).sum();
     if waiting > 0 {
-        let options = &context.options;
-        problems.push(Finding::warning(
-            &name,
-            format!("dead letters wait: {waiting}"),
-            format!("cascade dlq list{options} says why; mend that, and then cascade dlq redrive{options}"),
-        ));
+        problems.push(Finding::warning(&name, format!("dead letters wait: {waiting}"), mend));
     }
     unless(problems, || {
         Finding::ok(&name, format!("empty, keeps letters 14 days{}", encrypted(context)))

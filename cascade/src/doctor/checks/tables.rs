@@ -27,19 +27,7 @@ fn of_table(context: &Context<'_>, entity: Entity, told: &Told<TableFacts>) -> V
         .map(of_text)
         .collect();
     let mut problems = of_any(context, &name, table, &keys);
-    match table.stream.as_deref() {
-        Some("NEW_IMAGE") => {}
-        None => problems.push(Finding::failed(
-            &name,
-            "has no stream, expected one of new images: nobody downstream is told of changes",
-            update("--stream-specification StreamEnabled=true,StreamViewType=NEW_IMAGE"),
-        )),
-        Some(other) => problems.push(Finding::failed(
-            &name,
-            format!("has a stream of {other}, expected NEW_IMAGE"),
-            update("--stream-specification StreamEnabled=false, and then again with StreamEnabled=true,StreamViewType=NEW_IMAGE"),
-        )),
-    }
+    problems.extend(of_stream(context, &name, table));
     match &table.recovery {
         None | Some(Told::Found(true)) => {}
         Some(Told::Found(false) | Told::Missing) => problems.push(Finding::warning(
@@ -74,8 +62,28 @@ fn of_table(context: &Context<'_>, entity: Entity, told: &Told<TableFacts>) -> V
     })
 }
 
-/// The table that the functions share the quota by. What it says of now is all that matters of it: it needs no stream, no
-/// recovery and no protection.
+/// That a table tells of its changes.
+fn of_stream(context: &Context<'_>, name: &str, table: &TableFacts) -> Option<Finding> {
+    let update = |change: &str| update(context, name, change);
+    match table.stream.as_deref() {
+        Some("NEW_IMAGE") => None,
+        None => Some(Finding::failed(
+            name,
+            "has no stream, expected one of new images: nobody downstream is told of changes",
+            update("--stream-specification StreamEnabled=true,StreamViewType=NEW_IMAGE"),
+        )),
+        Some(other) => Some(Finding::failed(
+            name,
+            format!("has a stream of {other}, expected NEW_IMAGE"),
+            update(
+                "--stream-specification StreamEnabled=false, and then again with StreamEnabled=true,StreamViewType=NEW_IMAGE",
+            ),
+        )),
+    }
+}
+
+/// The table that the functions share the quota by. What it says of now is all that matters of it, and what it says of runs is
+/// carried on: it needs no recovery and no protection.
 fn of_state(context: &Context<'_>, told: &Told<StateFacts>) -> Vec<Finding> {
     let name = context.name(STATE_TABLE);
     let enable = || {
@@ -91,8 +99,9 @@ fn of_state(context: &Context<'_>, told: &Told<StateFacts>) -> Vec<Finding> {
             if let (Told::Missing, true, Some(mend)) = (told, context.is_aws, &mut finding.mend) {
                 mend.push_str(&format!(
                     "; or make it by hand, empty: aws dynamodb create-table --table-name {name} --billing-mode PAY_PER_REQUEST \
-                     --attribute-definitions AttributeName={ID},AttributeType=S --key-schema AttributeName={ID},KeyType=HASH, \
-                     and then {}",
+                     --attribute-definitions AttributeName={ID},AttributeType=S --key-schema AttributeName={ID},KeyType=HASH \
+                     --stream-specification StreamEnabled=true,StreamViewType=NEW_IMAGE, and then {}; look again afterwards, \
+                     for what follows its stream",
                     enable()
                 ));
             }
@@ -101,6 +110,7 @@ fn of_state(context: &Context<'_>, told: &Told<StateFacts>) -> Vec<Finding> {
     };
     let keys = [of_text(ID)];
     let mut problems = of_any(context, &name, &state.table, &keys);
+    problems.extend(of_stream(context, &name, &state.table));
     match &state.time_to_live {
         None => {}
         Some(Told::Found(Some(attribute))) if attribute == EXPIRES_AT => {}
@@ -124,7 +134,13 @@ fn of_state(context: &Context<'_>, told: &Told<StateFacts>) -> Vec<Finding> {
             .time_to_live
             .as_ref()
             .map_or(String::new(), |_| format!(", entries expire by {EXPIRES_AT}"));
-        Finding::ok(&name, format!("active, keys {}, on demand{expiry}", listed(&keys)))
+        Finding::ok(
+            &name,
+            format!(
+                "active, keys {}, on demand, stream of new images{expiry}",
+                listed(&keys)
+            ),
+        )
     })
 }
 

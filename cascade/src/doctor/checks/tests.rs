@@ -8,12 +8,15 @@ use url::Url;
 
 use super::super::Finding;
 use super::super::Status::{self, Failed, Skipped, Warning};
-use super::super::blueprint::{ALARMS, DEAD_LETTER_QUEUES, FUNCTIONS, Function, WORK_QUEUES};
+use super::super::blueprint::{
+    ALARMS, DEAD_LETTER_QUEUES, DEPLOYED, FUNCTIONS, Function, LAKE, LAKE_DEAD_LETTER_QUEUES, WORK_QUEUES,
+};
 use super::super::facts::*;
 use super::diagnose;
 
 const SQS: &str = "arn:aws:sqs:eu-central-1:123456789012";
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:alarm-topic-prod";
+const REPORT_TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:report-topic-prod";
 const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key";
 const QUOTA: &str = "API_REQUESTS_PER_MINUTE";
 const KEY: &str = "v3nd0r-s3cr3t";
@@ -47,6 +50,7 @@ fn table(entity: Entity) -> TableFacts {
         status: "ACTIVE".to_owned(),
         keys: keys.map(|key| (key.to_owned(), "S".to_owned())).collect(),
         stream: Some("NEW_IMAGE".to_owned()),
+        stream_arn: Some(stream(entity.name())),
         is_on_demand: true,
         is_protected: true,
         recovery: Some(Told::Found(true)),
@@ -58,13 +62,18 @@ fn state() -> StateFacts {
         table: TableFacts {
             status: "ACTIVE".to_owned(),
             keys: vec![("id".to_owned(), "S".to_owned())],
-            stream: None,
+            stream: Some("NEW_IMAGE".to_owned()),
+            stream_arn: Some(stream("sync")),
             is_on_demand: true,
             is_protected: false,
             recovery: None,
         },
         time_to_live: Some(Told::Found(Some("expires_at".to_owned()))),
     }
+}
+
+fn stream(table: &str) -> String {
+    format!("arn:aws:dynamodb:eu-central-1:123456789012:table/{table}-prod/stream/2026-11-21T00:00:00.000")
 }
 
 fn queues() -> BTreeMap<&'static str, Told<QueueFacts>> {
@@ -84,36 +93,55 @@ fn queues() -> BTreeMap<&'static str, Told<QueueFacts>> {
         let attributes = [("VisibilityTimeout", "900".to_owned()), ("RedrivePolicy", target)];
         (name, queue(name, &attributes))
     });
-    let dead = DEAD_LETTER_QUEUES.map(|name| {
-        let attributes = [
-            ("MessageRetentionPeriod", "1209600".to_owned()),
-            ("ApproximateNumberOfMessages", "0".to_owned()),
-        ];
-        (name, queue(name, &attributes))
-    });
+    let dead = DEAD_LETTER_QUEUES
+        .into_iter()
+        .chain(LAKE_DEAD_LETTER_QUEUES)
+        .map(|name| {
+            let attributes = [
+                ("MessageRetentionPeriod", "1209600".to_owned()),
+                ("ApproximateNumberOfMessages", "0".to_owned()),
+            ];
+            (name, queue(name, &attributes))
+        });
     work.into_iter().chain(dead).collect()
 }
 
 fn services() -> Services {
     Services {
-        functions: FUNCTIONS
-            .iter()
+        functions: DEPLOYED
             .map(|function| (function, Told::Found(self::function(function))))
-            .collect(),
-        schedules: FUNCTIONS
-            .iter()
+            .into(),
+        schedules: DEPLOYED
             .map(|function| (function, Told::Found(schedule(function))))
-            .collect(),
+            .into(),
+        mappings: Told::Found(["branch", "salesperson", "sale", "sync"].map(mapping).into()),
         alarms: Told::Found(ALARMS.map(alarm).into()),
-        topic: Told::Found(TopicFacts {
-            arn: TOPIC.to_owned(),
-            key: Some("arn:aws:kms:eu-central-1:123456789012:key/1".to_owned()),
-        }),
-        subscriptions: Told::Found(vec![subscription(&format!("{TOPIC}:1"))]),
+        alarm_topic: announced(TOPIC, "arn:aws:kms:eu-central-1:123456789012:key/1"),
+        report_topic: announced(REPORT_TOPIC, "alias/aws/sns"),
         secrets: vec![(
             SecretArn::parse(SECRET).unwrap(),
             Told::Found(SecretFacts { is_going: false }),
         )],
+    }
+}
+
+fn announced(arn: &str, key: &str) -> Announced {
+    Announced {
+        topic: Told::Found(TopicFacts {
+            arn: arn.to_owned(),
+            key: Some(key.to_owned()),
+        }),
+        subscriptions: Told::Found(vec![subscription(&format!("{arn}:1"))]),
+    }
+}
+
+fn mapping(table: &str) -> MappingFacts {
+    MappingFacts {
+        uuid: format!("uuid-of-{table}"),
+        stream: stream(table),
+        state: "Enabled".to_owned(),
+        last_result: "OK".to_owned(),
+        on_failure: Some(format!("{SQS}:lake-records-dead-letter-queue-prod")),
     }
 }
 
@@ -122,10 +150,12 @@ fn function(function: &Function) -> FunctionFacts {
         let url = format!("https://sqs.eu-central-1.amazonaws.com/123456789012/{queue}-prod");
         ((*variable).to_owned(), url)
     });
-    let variables = [
-        ("APP_ENV", "prod".to_owned()),
-        ("DB", format!("{}-prod", function.table)),
-        ("STATE_DB", "sync-prod".to_owned()),
+    let tables = function.tables.iter();
+    let tables = tables.map(|(variable, table)| ((*variable).to_owned(), format!("{table}-prod")));
+    let common = [("APP_ENV", "prod".to_owned()), ("STATE_DB", "sync-prod".to_owned())];
+    let of_lake = [("LAKE_URL", "s3://cascade-lake-prod-123456789012".to_owned())];
+    let of_collectors = [
+        ("REPORT_TOPIC_ARN", REPORT_TOPIC.to_owned()),
         ("API_REQUESTS_PER_MINUTE", "50".to_owned()),
         ("API_QUOTA_SHARE", "100".to_owned()),
         ("API_REQUESTS_PER_SECOND", String::new()),
@@ -133,7 +163,13 @@ fn function(function: &Function) -> FunctionFacts {
         ("API_BASE_URL", "https://vendor.test/api".to_owned()),
         ("API_KEY_SECRET_ARN", SECRET.to_owned()),
     ];
-    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let own = if *function == LAKE {
+        of_lake.as_slice()
+    } else {
+        of_collectors.as_slice()
+    };
+    let variables = common.iter().chain(own);
+    let variables = variables.map(|(name, value)| ((*name).to_owned(), value.clone()));
     FunctionFacts {
         arn: format!(
             "arn:aws:lambda:eu-central-1:123456789012:function:{}-prod",
@@ -147,7 +183,7 @@ fn function(function: &Function) -> FunctionFacts {
         memory: 128,
         time_out: 900,
         at_once: Some(function.at_once),
-        variables: Told::Found(Values(variables.chain(queues).collect())),
+        variables: Told::Found(Values(variables.chain(tables).chain(queues).collect())),
         dead_letters: Some(format!("{SQS}:{}-prod", function.dead_letters)),
         log_format: "JSON".to_owned(),
         retries: Told::Found(Some(function.retries)),
@@ -263,7 +299,11 @@ fn sale_variable(facts: &mut Facts, name: &str, value: &str) {
 }
 
 fn variable_of_all(facts: &mut Facts, name: &str, value: &str) {
-    for (_, told) in &mut of_aws(facts).functions {
+    for (_, told) in of_aws(facts)
+        .functions
+        .iter_mut()
+        .filter(|(function, _)| **function != LAKE)
+    {
         let variables = found(&mut found(told).variables);
         variables.0.insert(name.to_owned(), value.to_owned());
     }
@@ -273,6 +313,19 @@ fn variable_of_all(facts: &mut Facts, name: &str, value: &str) {
 fn unshared(facts: &mut Facts) {
     variable_of_all(facts, "STATE_DB", "");
     facts.quota = Some(450);
+}
+
+fn lake_function(facts: &mut Facts) -> &mut FunctionFacts {
+    found(&mut of_aws(facts).functions[3].1)
+}
+
+fn lake_variable(facts: &mut Facts, name: &str, value: &str) {
+    let variables = found(&mut lake_function(facts).variables);
+    variables.0.insert(name.to_owned(), value.to_owned());
+}
+
+fn first_mapping(facts: &mut Facts) -> &mut MappingFacts {
+    &mut found(&mut of_aws(facts).mappings)[0]
 }
 
 fn branch_schedule(facts: &mut Facts) -> &mut ScheduleFacts {
@@ -303,12 +356,13 @@ fn a_sound_environment_has_no_problem_and_a_line_for_each_thing() {
             "Functions",
             "Roles",
             "Schedules",
+            "Streams",
             "Alarms",
             "Vendor"
         ]
     );
     let lines: Vec<_> = sections.iter().map(|section| section.findings.len()).collect();
-    assert_eq!(lines, [2, 4, 7, 3, 6, 3, 3, 3]);
+    assert_eq!(lines, [2, 4, 9, 4, 8, 4, 4, 5, 3]);
     assert_eq!(problems(|_| ()), []);
 }
 
@@ -465,6 +519,7 @@ fn a_state_table_that_does_not_serve_is_found() {
     for mend in [
         "sam deploy",
         "or make it by hand, empty: aws dynamodb create-table --table-name sync-prod",
+        "--stream-specification StreamEnabled=true,StreamViewType=NEW_IMAGE",
     ] {
         finds(Failed, name, "is missing", mend, |facts| {
             *state_table(facts) = Told::Missing
@@ -486,6 +541,15 @@ fn a_state_table_that_does_not_serve_is_found() {
         "update-table --table-name sync-prod --billing-mode PAY_PER_REQUEST",
         |facts| {
             found(state_table(facts)).table.is_on_demand = false;
+        },
+    );
+    finds(
+        Failed,
+        name,
+        "no stream",
+        "update-table --table-name sync-prod --stream-specification",
+        |facts| {
+            found(state_table(facts)).table.stream = None;
         },
     );
     for told in [Told::Found(None), Told::Missing] {
@@ -597,6 +661,16 @@ fn queues_that_are_wired_wrongly_are_found() {
         "cascade dlq list --aws --environment prod",
         |facts| {
             queue(facts, dead).insert("ApproximateNumberOfMessages".to_owned(), "7".to_owned());
+        },
+    );
+    finds(
+        Warning,
+        "lake-records-dead-letter-queue-prod",
+        "dead letters wait: 1",
+        "the log of lake-prod says why",
+        |facts| {
+            queue(facts, "lake-records-dead-letter-queue")
+                .insert("ApproximateNumberOfMessages".to_owned(), "1".to_owned());
         },
     );
 }
@@ -741,6 +815,143 @@ fn variables_that_lead_elsewhere_are_found() {
 }
 
 #[test]
+fn a_topic_of_reports_that_is_not_the_environments_is_found() {
+    let name = "sale-collector-prod";
+    finds(
+        Warning,
+        name,
+        "is not told REPORT_TOPIC_ARN",
+        "the ARN of report-topic-prod",
+        |facts| sale_variable(facts, "REPORT_TOPIC_ARN", ""),
+    );
+    let other = REPORT_TOPIC.replace("prod", "dev");
+    finds(
+        Failed,
+        name,
+        "report-topic-dev, expected",
+        "report-topic-prod",
+        |facts| {
+            sale_variable(facts, "REPORT_TOPIC_ARN", &other);
+        },
+    );
+}
+
+#[test]
+fn a_lakes_function_that_fills_another_lake_is_found() {
+    let name = "lake-prod";
+    for url in [
+        "s3://cascade-lake-dev-123456789012",
+        "s3://cascade-lake-prod-2-123456789012",
+        "s3://cascade-lake-prod-",
+    ] {
+        finds(
+            Failed,
+            name,
+            url,
+            "s3://cascade-lake-prod-<the account's number>",
+            |facts| {
+                lake_variable(facts, "LAKE_URL", url);
+            },
+        );
+    }
+    finds(
+        Failed,
+        name,
+        "does not start: LAKE_URL is not usable",
+        "environment variables",
+        |facts| lake_variable(facts, "LAKE_URL", "s3://cascade-lake-prod-123456789012?x"),
+    );
+    finds(
+        Failed,
+        name,
+        "SALE_DB=sale-dev, expected sale-prod",
+        "set SALE_DB to sale-prod",
+        |facts| lake_variable(facts, "SALE_DB", "sale-dev"),
+    );
+    finds(Failed, name, "knows other runs", "set STATE_DB to sync-prod", |facts| {
+        lake_variable(facts, "STATE_DB", "sync-dev");
+    });
+    finds(
+        Warning,
+        name,
+        "may run 1 at once, expected 8: either records wait",
+        "--reserved-concurrent-executions 8",
+        |facts| lake_function(facts).at_once = Some(1),
+    );
+}
+
+#[test]
+fn streams_that_do_not_reach_the_lake_are_found() {
+    let name = "lake-prod, stream of branch-prod";
+    let follow = "create-event-source-mapping --function-name lake-prod --event-source-arn \
+                  arn:aws:dynamodb:eu-central-1:123456789012:table/branch-prod/stream/2026-11-21T00:00:00.000";
+    finds(Failed, name, "is not followed", follow, |facts| {
+        drop(found(&mut of_aws(facts).mappings).remove(0))
+    });
+    finds(Failed, name, "is followed no more", follow, |facts| {
+        first_mapping(facts).stream.push('1')
+    });
+    finds(
+        Failed,
+        name,
+        "is Disabled, expected Enabled",
+        "update-event-source-mapping --uuid uuid-of-branch --enabled",
+        |facts| first_mapping(facts).state = "Disabled".to_owned(),
+    );
+    finds(
+        Failed,
+        name,
+        "PROBLEM: Function call failed",
+        "the log of lake-prod",
+        |facts| first_mapping(facts).last_result = "PROBLEM: Function call failed".to_owned(),
+    );
+    finds(
+        Warning,
+        name,
+        "tells nobody of records",
+        "the ARN of lake-records-dead-letter-queue-prod",
+        |facts| first_mapping(facts).on_failure = None,
+    );
+    finds(
+        Failed,
+        "lake-prod, stream of sync-prod",
+        "is not followed",
+        r#"--filter-criteria '{"Filters":[{"Pattern":"{\"dynamodb\":"#,
+        |facts| drop(found(&mut of_aws(facts).mappings).pop()),
+    );
+    finds(
+        Skipped,
+        "lake-prod, streams",
+        "lambda:ListEventSourceMappings",
+        "allowed",
+        |facts| of_aws(facts).mappings = Told::Forbidden("lambda:ListEventSourceMappings"),
+    );
+}
+
+#[test]
+fn without_the_streams_arn_any_stream_of_the_table_will_do() {
+    assert_eq!(
+        problems(|facts| {
+            branch_table(facts).stream_arn = None;
+            first_mapping(facts).stream.push('1');
+        }),
+        []
+    );
+}
+
+#[test]
+fn without_the_lakes_function_its_streams_are_not_looked_at() {
+    let found = problems(|facts| {
+        of_aws(facts).functions[3].1 = Told::Missing;
+        of_aws(facts).mappings = Told::Missing;
+    });
+    let [function] = found.as_slice() else {
+        panic!("expected one problem, found {found:#?}");
+    };
+    is(function, Failed, "lake-prod", "is missing", "sam deploy");
+}
+
+#[test]
 fn a_queues_url_may_have_another_host() {
     assert_eq!(
         problems(|facts| sale_variable(facts, "SQS", "http://127.0.0.1:4566/123456789012/sale-queue-prod")),
@@ -830,7 +1041,8 @@ fn schedules_that_are_all_disabled_are_a_pause() {
     finds(
         Warning,
         "schedules",
-        "(branch-collector-schedule-prod, salesperson-collector-schedule-prod, sale-collector-schedule-prod)",
+        "(branch-collector-schedule-prod, salesperson-collector-schedule-prod, sale-collector-schedule-prod, \
+         lake-schedule-prod)",
         "SchedulesState=ENABLED",
         pause,
     );
@@ -893,10 +1105,10 @@ fn alarms_that_nobody_hears_are_found() {
 fn a_topic_that_cannot_be_told_anything_is_found() {
     let set = "--attribute-value alias/cascade-prod";
     finds(Failed, "alarm-topic-prod", "every alarm is silent", set, |facts| {
-        found(&mut of_aws(facts).topic).key = Some("alias/aws/sns".to_owned());
+        found(&mut of_aws(facts).alarm_topic.topic).key = Some("alias/aws/sns".to_owned());
     });
     finds(Warning, "alarm-topic-prod", "not encrypted", set, |facts| {
-        found(&mut of_aws(facts).topic).key = None
+        found(&mut of_aws(facts).alarm_topic.topic).key = None
     });
 }
 
@@ -921,7 +1133,7 @@ fn subscriptions_that_were_never_confirmed_are_found() {
         subject,
         "pam@dundermifflinpaper.test (email) was never confirmed: every alarm is silent",
         "aws sns subscribe --topic-arn arn:aws:sns:eu-central-1:123456789012:alarm-topic-prod --protocol email",
-        |facts| of_aws(facts).subscriptions = Told::Found(vec![subscription("PendingConfirmation")]),
+        |facts| of_aws(facts).alarm_topic.subscriptions = Told::Found(vec![subscription("PendingConfirmation")]),
     );
     finds(
         Warning,
@@ -929,14 +1141,42 @@ fn subscriptions_that_were_never_confirmed_are_found() {
         "never confirmed: it is told nothing",
         "link",
         |facts| {
-            found(&mut of_aws(facts).subscriptions).push(subscription("PendingConfirmation"));
+            found(&mut of_aws(facts).alarm_topic.subscriptions).push(subscription("PendingConfirmation"));
         },
     );
     for nobody in [vec![], vec![subscription("Deleted")]] {
         finds(Failed, subject, "nobody has subscribed", "AlarmEmail", |facts| {
-            of_aws(facts).subscriptions = Told::Found(nobody);
+            of_aws(facts).alarm_topic.subscriptions = Told::Found(nobody);
         });
     }
+}
+
+#[test]
+fn nobody_has_to_be_told_what_runs_came_to_but_whoever_wants_to_is() {
+    let subject = "report-topic-prod, who is told";
+    assert_eq!(
+        problems(|facts| of_aws(facts).report_topic.subscriptions = Told::Found(vec![])),
+        []
+    );
+    finds(
+        Warning,
+        subject,
+        "never confirmed: it is told nothing",
+        "report-topic-prod --protocol email",
+        |facts| {
+            of_aws(facts).report_topic.subscriptions = Told::Found(vec![subscription("PendingConfirmation")]);
+        },
+    );
+    finds(
+        Warning,
+        "report-topic-prod",
+        "not encrypted",
+        "--attribute-value alias/aws/sns",
+        |facts| found(&mut of_aws(facts).report_topic.topic).key = None,
+    );
+    finds(Failed, "report-topic-prod", "is missing", "sam deploy", |facts| {
+        of_aws(facts).report_topic.topic = Told::Missing;
+    });
 }
 
 #[test]

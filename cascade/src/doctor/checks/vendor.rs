@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use shared::secret::SecretArn;
 use url::Url;
 
-use super::super::blueprint::{Function, STATE_TABLE};
+use super::super::blueprint::{Function, LAKE, STATE_TABLE};
 use super::super::facts::{Facts, FunctionFacts, Reached, SecretFacts, Told};
 use super::functions::STATE_DB;
 use super::{Context, Finding, settings};
@@ -94,7 +94,7 @@ fn of_quota(
 ) -> Finding {
     let subject = RATE;
     let (mut parts, mut unlimited, mut unread) = (Vec::new(), Vec::new(), Vec::new());
-    for (function, told) in functions {
+    for (function, told) in functions.iter().filter(|(function, _)| **function != LAKE) {
         let facts = told.found();
         if facts.is_some_and(|facts| facts.at_once.is_none()) {
             unlimited.push(*function);

@@ -1,4 +1,4 @@
-//! What only AWS has: who asks, functions, schedules, alarms, the topic.
+//! What only AWS has: who asks, functions, schedules, the lake's streams, alarms, topics.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -10,11 +10,11 @@ use aws_sdk_scheduler::types::ScheduleState;
 use futures::future::join_all;
 use shared::secret::SecretArn;
 
-use super::super::blueprint::{ALARMS, FUNCTIONS, Function, TOPIC};
+use super::super::blueprint::{ALARMS, DEPLOYED, Function, LAKE, REPORT_TOPIC, TOPIC};
 use super::super::checks::settings;
 use super::super::facts::{
-    AlarmFacts, Caller, FunctionFacts, Identity, ScheduleFacts, SecretFacts, Services, Subscription, Told, TopicFacts,
-    Values,
+    AlarmFacts, Announced, Caller, FunctionFacts, Identity, MappingFacts, ScheduleFacts, SecretFacts, Services,
+    Subscription, Told, TopicFacts, Values,
 };
 use super::told;
 
@@ -40,31 +40,30 @@ pub(super) async fn caller(config: &SdkConfig) -> Caller {
 }
 
 pub(super) async fn services(config: &SdkConfig, environment: &str, identity: &Identity, caller: &Caller) -> Services {
-    let (functions, schedules, alarms, (topic, subscriptions)) = tokio::join!(
+    let region = caller.region.as_deref().unwrap_or_default();
+    let (functions, schedules, mappings, alarms, alarm_topic, report_topic) = tokio::join!(
         functions(config, environment),
         schedules(config, environment),
+        mappings(config, environment),
         alarms(config, environment),
-        topic(
-            config,
-            environment,
-            identity,
-            caller.region.as_deref().unwrap_or_default()
-        ),
+        topic(config, environment, TOPIC, identity, region),
+        topic(config, environment, REPORT_TOPIC, identity, region),
     );
     Services {
         secrets: secrets(config, &functions).await,
         functions,
         schedules,
+        mappings,
         alarms,
-        topic,
-        subscriptions,
+        alarm_topic,
+        report_topic,
     }
 }
 
 async fn functions(config: &SdkConfig, environment: &str) -> Vec<(&'static Function, Told<FunctionFacts>)> {
     let client = aws_sdk_lambda::Client::new(config);
     let client = &client;
-    join_all(FUNCTIONS.iter().map(|function| async move {
+    join_all(DEPLOYED.map(|function| async move {
         let name = format!("{}-{environment}", function.name);
         (function, self::function(client, &name).await)
     }))
@@ -142,7 +141,7 @@ async fn schedules(config: &SdkConfig, environment: &str) -> Vec<(&'static Funct
     let scheduler = aws_sdk_scheduler::Client::new(config);
     let cloudwatch = aws_sdk_cloudwatch::Client::new(config);
     let (scheduler, cloudwatch) = (&scheduler, &cloudwatch);
-    join_all(FUNCTIONS.iter().map(|function| async move {
+    join_all(DEPLOYED.map(|function| async move {
         let name = format!("{}-{environment}", function.schedule);
         let answer = scheduler.get_schedule().name(name).send().await;
         let mut facts = told("scheduler:GetSchedule", &["ResourceNotFoundException"], answer).map(|schedule| {
@@ -196,6 +195,32 @@ fn counted(sum: f64) -> u64 {
     Duration::try_from_secs_f64(sum.max(0.0)).map_or(u64::MAX, |whole| whole.as_secs())
 }
 
+/// The streams that the lake's function follows, switched off ones as well.
+async fn mappings(config: &SdkConfig, environment: &str) -> Told<Vec<MappingFacts>> {
+    let pages = aws_sdk_lambda::Client::new(config)
+        .list_event_source_mappings()
+        .function_name(format!("{}-{environment}", LAKE.name))
+        .into_paginator()
+        .items()
+        .send();
+    let answer = pages.collect::<Result<Vec<_>, _>>().await;
+    told("lambda:ListEventSourceMappings", &NO_FUNCTION, answer).map(|found| {
+        let mappings = found.into_iter();
+        mappings
+            .map(|mapping| MappingFacts {
+                uuid: mapping.uuid.unwrap_or_default(),
+                stream: mapping.event_source_arn.unwrap_or_default(),
+                state: mapping.state.unwrap_or_else(|| "?".to_owned()),
+                last_result: mapping.last_processing_result.unwrap_or_default(),
+                on_failure: mapping
+                    .destination_config
+                    .and_then(|config| config.on_failure?.destination)
+                    .filter(|arn| !arn.is_empty()),
+            })
+            .collect()
+    })
+}
+
 async fn alarms(config: &SdkConfig, environment: &str) -> Told<Vec<AlarmFacts>> {
     let names = ALARMS.map(|alarm| format!("{alarm}-{environment}"));
     let answer = aws_sdk_cloudwatch::Client::new(config)
@@ -220,12 +245,7 @@ async fn alarms(config: &SdkConfig, environment: &str) -> Told<Vec<AlarmFacts>> 
     })
 }
 
-async fn topic(
-    config: &SdkConfig,
-    environment: &str,
-    identity: &Identity,
-    region: &str,
-) -> (Told<TopicFacts>, Told<Vec<Subscription>>) {
+async fn topic(config: &SdkConfig, environment: &str, name: &str, identity: &Identity, region: &str) -> Announced {
     let client = aws_sdk_sns::Client::new(config);
     // Topics are asked for by their ARN, and the caller's tells the partition.
     let partition = identity
@@ -234,10 +254,7 @@ async fn topic(
         .nth(1)
         .filter(|part| !part.is_empty())
         .unwrap_or("aws");
-    let arn = format!(
-        "arn:{partition}:sns:{region}:{}:{TOPIC}-{environment}",
-        identity.account
-    );
+    let arn = format!("arn:{partition}:sns:{region}:{}:{name}-{environment}", identity.account);
     let answer = client.get_topic_attributes().topic_arn(&arn).send().await;
     let topic = told("sns:GetTopicAttributes", &NO_TOPIC, answer).map(|told| TopicFacts {
         arn: arn.clone(),
@@ -260,7 +277,7 @@ async fn topic(
             })
             .collect()
     });
-    (topic, subscriptions)
+    Announced { topic, subscriptions }
 }
 
 async fn secrets(

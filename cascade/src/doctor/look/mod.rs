@@ -92,7 +92,7 @@ async fn stores(config: &SdkConfig, environment: &str, is_aws: bool) -> Stores {
     let (tables, state, queues) = tokio::join!(
         stores::tables(config, environment, is_aws),
         stores::state(config, environment, is_aws),
-        stores::queues(config, environment)
+        stores::queues(config, environment, is_aws)
     );
     Stores { tables, state, queues }
 }

@@ -10,7 +10,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use futures::future::join_all;
 use shared::entity::Entity;
 
-use super::super::blueprint::{DEAD_LETTER_QUEUES, STATE_TABLE, WORK_QUEUES};
+use super::super::blueprint::{DEAD_LETTER_QUEUES, LAKE_DEAD_LETTER_QUEUES, STATE_TABLE, WORK_QUEUES};
 use super::super::facts::{QueueFacts, StateFacts, TableFacts, Told};
 use super::told;
 
@@ -76,6 +76,7 @@ fn table_facts(table: &TableDescription) -> TableFacts {
             let view = stream.stream_view_type();
             view.map_or("?", |view| view.as_str()).to_owned()
         }),
+        stream_arn: table.latest_stream_arn().map(str::to_owned),
         is_on_demand: billing == Some(&BillingMode::PayPerRequest),
         is_protected: table.deletion_protection_enabled().unwrap_or(false),
         recovery: None,
@@ -112,13 +113,18 @@ async fn time_to_live(client: &aws_sdk_dynamodb::Client, name: &str) -> Told<Opt
     })
 }
 
-pub(super) async fn queues(config: &SdkConfig, environment: &str) -> BTreeMap<&'static str, Told<QueueFacts>> {
+pub(super) async fn queues(
+    config: &SdkConfig,
+    environment: &str,
+    is_aws: bool,
+) -> BTreeMap<&'static str, Told<QueueFacts>> {
     let client = aws_sdk_sqs::Client::new(config);
     let client = &client;
     let queues = WORK_QUEUES
         .into_iter()
         .map(|(queue, _)| queue)
-        .chain(DEAD_LETTER_QUEUES);
+        .chain(DEAD_LETTER_QUEUES)
+        .chain(LAKE_DEAD_LETTER_QUEUES.into_iter().filter(|_| is_aws));
     let asked =
         queues.map(|queue| async move { (queue, self::queue(client, &format!("{queue}-{environment}")).await) });
     join_all(asked).await.into_iter().collect()

@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use branches::{BranchCollector, DEFAULT_BRANCHES};
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
+use shared::account::Accounts;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Handled, handle};
+use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::queue::memory::MemoryQueue;
@@ -25,11 +27,13 @@ use time::macros::utc_datetime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-const SCHEDULE: &str = include_str!("../../events/branches-schedule.json");
-const SCHEDULER: &str = include_str!("../../events/branches-scheduler.json");
-const ONE_BRANCH: &str = include_str!("../../events/branch.json");
-const ALL_BRANCHES: &str = include_str!("../../events/branches-all.json");
-const RECORDS: &str = include_str!("../../events/branches-sqs.json");
+mod deletions;
+
+const SCHEDULE: &str = include_str!("../../../events/branches-schedule.json");
+const SCHEDULER: &str = include_str!("../../../events/branches-scheduler.json");
+const ONE_BRANCH: &str = include_str!("../../../events/branch.json");
+const ALL_BRANCHES: &str = include_str!("../../../events/branches-all.json");
+const RECORDS: &str = include_str!("../../../events/branches-sqs.json");
 
 /// What the collector works with, and the collector.
 struct World {
@@ -66,7 +70,9 @@ impl World {
             vendor: vendor.clone(),
             table: table.clone(),
             employee_queue: employee_queue.clone(),
-            checkpoints: Checkpoints::new(state, clock.clone(), Jitter::seeded(1)),
+            checkpoints: Checkpoints::new(state.clone(), clock.clone(), Jitter::seeded(1)),
+            rosters: Rosters::new(state, DeletionRules::default()),
+            accounts: Accounts::none(),
         };
         Self {
             vendor,

@@ -7,9 +7,11 @@ use std::time::Duration;
 use salespersons::SalespersonCollector;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
+use shared::account::Accounts;
 use shared::checkpoint::Checkpoints;
 use shared::clock::Clock;
 use shared::collector::{Call, Handled, handle};
+use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::id::Id;
 use shared::jitter::Jitter;
@@ -26,9 +28,11 @@ use time::macros::utc_datetime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-const POLL: &str = include_str!("../../events/poll.json");
-const DIRECT: &str = include_str!("../../events/salesperson.json");
-const RECORDS: &str = include_str!("../../events/salespersons-sqs.json");
+mod deletions;
+
+const POLL: &str = include_str!("../../../events/poll.json");
+const DIRECT: &str = include_str!("../../../events/salesperson.json");
+const RECORDS: &str = include_str!("../../../events/salespersons-sqs.json");
 
 /// The message that the branch collector sends for branch 1.
 const MESSAGE: &str = r#"{"branch_id": "1", "run_id": "2026-11-21T01:00:00Z"}"#;
@@ -66,7 +70,9 @@ impl World {
             sale_queue: sale_queue.clone(),
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
-            checkpoints: Checkpoints::new(state, clock.clone(), Jitter::seeded(2)),
+            checkpoints: Checkpoints::new(state.clone(), clock.clone(), Jitter::seeded(2)),
+            rosters: Rosters::new(state, DeletionRules::default()),
+            accounts: Accounts::none(),
         };
         Self {
             vendor,

@@ -1,0 +1,298 @@
+//! `cascade backfill`: the queues filled again from the tables.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use shared::account::Accounts;
+use shared::clock::Clock;
+use shared::jitter::Jitter;
+use shared::queue::sqs::SqsQueue;
+use shared::state::StateTable;
+use shared::state::dynamodb::DynamoState;
+use shared::topic::Topic;
+
+use super::CommandError;
+use super::output::say;
+use super::place::{Place, PlaceArgs, Where};
+use super::run::interrupted;
+use super::session::{Listen, Session, SessionArgs};
+use crate::backfill::scope::{Scope, parse_day};
+use crate::backfill::{Backfill, Extents, Filled, PAGE, Tables};
+use crate::pipeline::View;
+
+/// How often the account is looked at while the work goes on.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How often it is looked at on AWS, where each look costs a read for each branch.
+const LOOK_ON_AWS: Duration = Duration::from_secs(15);
+
+/// Fill the queues again from the tables, so that every row is compared with what the vendor says now
+///
+/// It is background work: it takes what live work leaves of the quota, and never less than a share. What was broken off goes
+/// on where it stopped when it is asked for again.
+#[derive(Debug, Args)]
+pub struct BackfillArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Fill it in the AWS account that the standard AWS environment points to; the deployed collectors do the work
+    #[arg(long, requires = "environment", conflicts_with_all = ["data", "vendor", "quota"])]
+    aws: bool,
+    /// The deployed environment's name
+    #[arg(long, value_name = "NAME", requires = "aws", value_parser = super::place::parse_environment)]
+    environment: Option<String>,
+    #[command(flatten)]
+    wish: Wish,
+    /// Fill the queues, and do not wait for the work
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// What is to be filled again.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Wish {
+    /// Every branch and every salesperson
+    #[arg(long, conflicts_with_all = ["branch", "employee", "from", "to", "abandon"])]
+    all: bool,
+    /// One branch, by its id
+    #[arg(long, value_name = "ID", conflicts_with_all = ["employee", "from", "to", "abandon"])]
+    branch: Option<String>,
+    /// One salesperson, by its id
+    #[arg(long, value_name = "ID", conflicts_with_all = ["from", "to", "abandon"])]
+    employee: Option<String>,
+    /// The salespersons who have sales booked from this day on (2026-01-31) …
+    #[arg(long, value_name = "DAY", requires = "to", conflicts_with = "abandon", value_parser = parse_day)]
+    from: Option<String>,
+    /// … up to this one
+    #[arg(long, value_name = "DAY", requires = "from", value_parser = parse_day)]
+    to: Option<String>,
+    /// Give up a backfill that has not filled its queues yet
+    #[arg(long)]
+    abandon: bool,
+}
+
+impl Wish {
+    /// What is wished for; `None`: that an unfinished one is given up.
+    fn scope(self) -> Result<Option<Scope>, CommandError> {
+        let scope = match self {
+            Self { abandon: true, .. } => return Ok(None),
+            Self { all: true, .. } => Scope::All,
+            Self {
+                branch: Some(branch), ..
+            } => Scope::Branch(branch),
+            Self {
+                employee: Some(employee),
+                ..
+            } => Scope::Employee(employee),
+            Self {
+                from: Some(from),
+                to: Some(to),
+                ..
+            } => Scope::Days { from, to },
+            _ => {
+                return Err(CommandError::Service {
+                    action: "tell what to fill again".to_owned(),
+                    reason: "expected --all, --branch, --employee, or --from and --to".to_owned(),
+                });
+            }
+        };
+        let is_possible = match &scope {
+            Scope::Branch(id) | Scope::Employee(id) => !id.is_empty(),
+            Scope::Days { from, to } => from <= to,
+            Scope::All => true,
+        };
+        if is_possible {
+            Ok(Some(scope))
+        } else {
+            Err(CommandError::Service {
+                action: format!("fill {scope} again"),
+                reason: "expected an id, or a first day that is not after the last".to_owned(),
+            })
+        }
+    }
+}
+
+/// Fills the queues, and answers whether all of it is done.
+///
+/// # Errors
+/// If the place cannot be used, there is nothing to fill, or another backfill is unfinished.
+pub async fn backfill(args: BackfillArgs) -> Result<bool, CommandError> {
+    let scope = args.wish.scope()?;
+    let place_args = PlaceArgs::new(args.session.data.clone(), args.aws, args.environment.clone());
+    let place = Place::open(&place_args).await?;
+    if place.is_own() {
+        // Nobody else will do the work.
+        place.close().await?;
+        return here(args.session, scope, args.no_wait).await;
+    }
+    let backfill = open(&place.config, place_args.environment(), Clock::system(), None).await?;
+    let done = match scope {
+        None => abandon(&backfill).await,
+        Some(scope) => {
+            let filled = fill(&backfill, &scope).await?;
+            let pause = match place.site {
+                Where::Aws => LOOK_ON_AWS,
+                Where::Here => LOOK,
+            };
+            match args.no_wait {
+                true => Ok(true),
+                false => wait(&backfill, filled, pause).await,
+            }
+        }
+    };
+    place.close().await?;
+    done
+}
+
+/// In a data directory that nobody else works on: this process does the work, too.
+async fn here(session: SessionArgs, scope: Option<Scope>, no_wait: bool) -> Result<bool, CommandError> {
+    let session = Session::start(&session, true, Listen::default()).await?;
+    let stop = session.stop.clone();
+    tokio::spawn(async move {
+        interrupted().await;
+        stop.cancel();
+    });
+    let config = session.cloud.sdk_config();
+    let topic: Arc<dyn Topic> = Arc::new(shared::topic::sns::SnsTopic::new(
+        &config,
+        session.places.report_topic_arn.clone(),
+    ));
+    let environment = super::session::ENVIRONMENT;
+    let backfill = open(&config, environment, session.clock.clone(), Some(topic)).await?;
+    let done = match scope {
+        None => abandon(&backfill).await?,
+        Some(scope) => {
+            let filled = fill(&backfill, &scope).await?;
+            if no_wait {
+                true
+            } else {
+                let view = View::default();
+                let work = session
+                    .pipeline
+                    .work_through(filled.run_id, &view, || session.cloud.time_moved());
+                let (watched, worked) = tokio::join!(wait(&backfill, filled, LOOK), work);
+                worked?;
+                watched?
+            }
+        }
+    };
+    session.shutdown().await?;
+    Ok(done)
+}
+
+async fn open(
+    config: &SdkConfig,
+    environment: &str,
+    clock: Clock,
+    topic: Option<Arc<dyn Topic>>,
+) -> Result<Backfill, CommandError> {
+    let name = |what: &str| format!("{what}-{environment}");
+    let sqs = aws_sdk_sqs::Client::new(config);
+    let queue = async |what: &str| {
+        let found = sqs.get_queue_url().queue_name(name(what)).send().await;
+        let found = found.map_err(|error| CommandError::Service {
+            action: format!("find the queue {}", name(what)),
+            reason: shared::error_chain(&error.into_service_error()),
+        })?;
+        let url = found.queue_url.unwrap_or_default();
+        Ok::<_, CommandError>(Arc::new(SqsQueue::new(sqs.clone(), url, Jitter::random())))
+    };
+    let state: Arc<dyn StateTable> = Arc::new(DynamoState::new(config, name("sync")));
+    // What the report compares with does not matter here: the collector that does the last piece sends it.
+    let accounts = Accounts::new(
+        Some(state.clone()),
+        topic,
+        clock.clone(),
+        Jitter::random(),
+        environment.to_owned(),
+        u32::MAX,
+    );
+    Ok(Backfill {
+        dynamodb: aws_sdk_dynamodb::Client::new(config),
+        tables: Tables {
+            branches: name("branch"),
+            salespersons: name("salesperson"),
+            sales: name("sale"),
+        },
+        employee_queue: queue("employee-queue").await?,
+        sale_queue: queue("sale-queue").await?,
+        state,
+        accounts,
+        clock,
+        page: PAGE,
+    })
+}
+
+async fn abandon(backfill: &Backfill) -> Result<bool, CommandError> {
+    match backfill.abandon().await? {
+        Some(scope) => say(format_args!(
+            "The backfill of {scope} is given up. What is in the queues already is worked through."
+        ))?,
+        None => say("There is no unfinished backfill.")?,
+    }
+    Ok(true)
+}
+
+async fn fill(backfill: &Backfill, scope: &Scope) -> Result<Filled, CommandError> {
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new_spinner().with_style(style("filling the queues: {pos} messages"))
+    } else {
+        ProgressBar::hidden()
+    };
+    let filled = backfill.fill(scope, |sent| bar.set_position(sent as u64)).await;
+    bar.finish_and_clear();
+    let filled = filled?;
+    let (branches, salespersons) = filled.sent;
+    let resumed = if filled.resumed {
+        ", from where it had stopped"
+    } else {
+        ""
+    };
+    eprintln!(
+        "The queues are filled with {scope}{resumed}: {branches} messages about branches, {salespersons} about \
+         salespersons, as run {}.",
+        filled.run_id
+    );
+    Ok(filled)
+}
+
+/// Shows how far the work is until it is over, or the user has seen enough.
+async fn wait(backfill: &Backfill, filled: Filled, pause: Duration) -> Result<bool, CommandError> {
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new(0).with_style(style("salespersons {bar:30} {pos}/{len} · {msg}"))
+    } else {
+        ProgressBar::hidden()
+    };
+    loop {
+        let Extents {
+            salespersons,
+            is_over,
+            report,
+        } = backfill.extents(filled.run_id).await?;
+        bar.set_length(salespersons.1 as u64);
+        bar.set_position(salespersons.0 as u64);
+        bar.set_message(format!("{} requests", report.requests));
+        if is_over {
+            bar.finish_and_clear();
+            say(report.text().trim_end())?;
+            return Ok(report.is_complete());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = interrupted() => {
+                bar.finish_and_clear();
+                eprintln!("The queues are filled; the collectors go on without this command.");
+                return Ok(false);
+            }
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates above are all there are.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
