@@ -168,9 +168,9 @@ class Deployed:
             text=True,
         )
 
-    def empty_lake(self, *arguments: str) -> str:
+    def script(self, *arguments: str) -> str:
         run = subprocess.run(
-            [str(CHECKOUT / ".ci" / "empty-lake"), *arguments],
+            [str(CHECKOUT / ".ci" / arguments[0]), *arguments[1:]],
             env=self.emulator.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -567,6 +567,38 @@ def test_compaction_changes_no_answer(deployed: Deployed) -> None:
     assert {view: deployed.ask(f"SELECT * FROM {view} ORDER BY 1, 2") for view in VIEWS} == before
 
 
+def test_what_was_put_aside_is_read_from_its_stream_again(deployed: Deployed) -> None:
+    """As if the branches' records had been put aside, as Lambda does after the last try: they are lost, and a message says which."""
+    s3, streams = deployed.emulator.client("s3"), deployed.emulator.client("dynamodbstreams")
+    for one in s3.list_objects_v2(Bucket=BUCKET, Prefix="changes/branches/")["Contents"]:
+        s3.delete_object(Bucket=BUCKET, Key=one["Key"])
+    assert deployed.count("branches") == 0
+
+    arn = deployed.dynamodb.describe_table(TableName="branch-dev")["Table"]["LatestStreamArn"]
+    (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+    records = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+    part = {
+        "shardId": shard["ShardId"],
+        "startSequenceNumber": records[0]["dynamodb"]["SequenceNumber"],
+        "endSequenceNumber": records[-1]["dynamodb"]["SequenceNumber"],
+        "approximateArrivalOfFirstRecord": "2026-11-21T01:00:00Z",
+        "batchSize": len(records),
+        "streamArn": arn,
+    }
+    queue = deployed.queue("lake-records-dead-letter-queue")
+    deployed.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"DDBStreamBatchInfo": part}))
+
+    looked = deployed.script("lake-again", "dev")
+    assert looked.startswith(f"branch-dev: {len(records)} records, from 2026-11-21T01:00:00Z\n"), looked
+    assert deployed.waiting("lake-records-dead-letter-queue") == 1, "looking changes nothing"
+    done = deployed.script("lake-again", "dev", "--yes")
+    assert done.endswith(f": {len(records)} are in the lake\n"), done
+    assert deployed.count("branches") == len(deployed.rows("branch"))
+    assert deployed.waiting("lake-records-dead-letter-queue") == 0
+    assert deployed.script("lake-again", "dev") == "nothing is put aside\n"
+
+
 def test_the_usual_questions_are_saved_and_have_answers(deployed: Deployed) -> None:
     athena = deployed.emulator.client("athena")
     ids = athena.list_named_queries(WorkGroup="cascade-dev")["NamedQueryIds"]
@@ -786,10 +818,10 @@ def test_an_update_that_fails_is_taken_back(deployed: Deployed, secret: str) -> 
 def test_an_environment_for_development_is_removed_with_all_that_it_made(deployed: Deployed) -> None:
     with pytest.raises(AssertionError, match="is not empty"):
         deployed.remove()
-    looked = deployed.empty_lake("dev")
+    looked = deployed.script("empty-lake", "dev")
     assert re.search(rf"{BUCKET} holds [1-9][0-9,]* versions", looked), looked
     assert deployed.count("branches") > 0, "looking changes nothing"
-    assert deployed.empty_lake("dev", "--yes").startswith(f"{BUCKET} is empty")
+    assert deployed.script("empty-lake", "dev", "--yes").startswith(f"{BUCKET} is empty")
     deployed.remove()
     assert deployed.buckets("dev") == []
     assert [name for name in deployed.dynamodb.list_tables()["TableNames"] if name.endswith("-dev")] == []

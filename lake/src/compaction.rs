@@ -95,7 +95,7 @@ pub struct CompactionError {
     /// Of how many that have files to compact or delete.
     pub all: usize,
     /// Why the first one could not.
-    pub source: LakeError,
+    pub source: Box<LakeError>,
 }
 
 /// A compaction.
@@ -163,7 +163,7 @@ impl Compaction<'_> {
             Some(source) => Err(CompactionError {
                 failed: count,
                 all,
-                source,
+                source: source.into(),
             }),
         }
     }

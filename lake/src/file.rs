@@ -156,10 +156,10 @@ mod tests {
         );
         let name = Name::parse(&batch).unwrap();
         assert_eq!((&name.first, &name.last, name.is_compacted), (&first, &last, false));
-        let compacted = of_compaction(first.as_str(), last.as_str(), &[batch.clone()]);
+        let compacted = of_compaction(first.as_str(), last.as_str(), std::slice::from_ref(&batch));
         assert_eq!(
             compacted,
-            of_compaction(first.as_str(), last.as_str(), &[batch.clone()])
+            of_compaction(first.as_str(), last.as_str(), std::slice::from_ref(&batch))
         );
         assert_ne!(
             compacted,

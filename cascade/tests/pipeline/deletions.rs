@@ -119,7 +119,7 @@ async fn who_moves_and_moves_back_is_unmarked_and_all_sales_of_the_time_in_betwe
     house.advance(HOUR * (back - left));
     complete_run(&house, &house.pipeline_with_state(rules)).await;
     // then
-    let world = house.vendor.world();
+    let world = house.vendor.world().clone();
     assert_eq!(branch_of(&world, &employee_id).as_ref(), Some(&home));
     assert!(!is_marked(&house).await);
     let tables = house.tables().await;
@@ -149,7 +149,7 @@ async fn sales_that_were_taken_back_are_marked_where_the_setting_says_so() {
         deleted += complete_run(&house, &pipeline).await.stages["sales"].deleted;
     }
     // then, of the salespersons who are still there, exactly those rows are marked whose sales are no more
-    let world = house.vendor.world();
+    let world = house.vendor.world().clone();
     assert!(world.changes().deleted_sales > 0);
     let there: BTreeSet<_> = world
         .expected_salespersons()
