@@ -2,14 +2,14 @@
 -- branch such a sale was booked, it is taken for one of the new branch.
 WITH steps AS (
     SELECT
-        employee_id, branch_id, operation, run_id, changed_at,
+        employee_id, branch_id, operation, run_id, last_modified,
         lag(operation) OVER (PARTITION BY employee_id, branch_id ORDER BY sequence) AS operation_before
     FROM salespersons_changes
 ),
 arrivals AS (
     SELECT
-        employee_id, branch_id, run_id, changed_at,
-        lag(branch_id) OVER (PARTITION BY employee_id ORDER BY changed_at) AS branch_id_before
+        employee_id, branch_id, run_id, last_modified,
+        lag(branch_id) OVER (PARTITION BY employee_id ORDER BY last_modified) AS branch_id_before
     FROM steps
     WHERE operation IN ('insert', 'update') AND coalesce(operation_before, 'remove') IN ('delete', 'remove')
 ),
@@ -22,14 +22,13 @@ SELECT
     p.employee_name,
     old.branch_name AS moved_from,
     new.branch_name AS moved_to,
-    a.run_id AS seen_there_in,
     s.sale_id,
     s.transaction_timestamp AS booked_at,
     first_seen.run_id AS published_in,
     taken.branch_name AS sale_of,
     s.amount
 FROM arrivals AS a
-JOIN sales AS s ON s.employee_id = a.employee_id AND s.transaction_timestamp < a.changed_at
+JOIN sales AS s ON s.employee_id = a.employee_id AND s.transaction_timestamp < a.last_modified
 JOIN published AS first_seen
     ON first_seen.sale_id = s.sale_id AND first_seen.employee_id = s.employee_id AND first_seen.run_id > a.run_id
 JOIN salespersons AS p ON p.employee_id = a.employee_id AND p.branch_id = a.branch_id
