@@ -248,7 +248,7 @@ async fn start<C: Collector + 'static, S>(
         clock.clone(),
         jitter.clone(),
         environment.clone(),
-        settings.quota.requests_per_minute.get(),
+        Some(settings.quota.requests_per_minute.get()),
     );
     let parts = Parts {
         rosters: Rosters::new(state.clone(), settings.deletions),

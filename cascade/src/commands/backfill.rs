@@ -202,14 +202,13 @@ async fn open(
         Ok::<_, CommandError>(Arc::new(SqsQueue::new(sqs.clone(), url, Jitter::random())))
     };
     let state: Arc<dyn StateTable> = Arc::new(DynamoState::new(config, name("sync")));
-    // What the report compares with does not matter here: the collector that does the last piece sends it.
     let accounts = Accounts::new(
         Some(state.clone()),
         topic,
         clock.clone(),
         Jitter::random(),
         environment.to_owned(),
-        u32::MAX,
+        None,
     );
     Ok(Backfill {
         dynamodb: aws_sdk_dynamodb::Client::new(config),

@@ -244,7 +244,7 @@ impl Session {
                 clock.clone(),
                 jitter.clone(),
                 ENVIRONMENT.to_owned(),
-                quota.get(),
+                Some(quota.get()),
             ),
             rosters: Rosters::new(
                 Some(state_table.clone()),

@@ -177,7 +177,7 @@ impl House {
         let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
         let rosters = Rosters::new(Some(state.clone()), rules);
         let quota = self.setup.quota;
-        let accounts = Accounts::new(Some(state), Some(topic), clock, jitter, "test".to_owned(), quota);
+        let accounts = Accounts::new(Some(state), Some(topic), clock, jitter, "test".to_owned(), Some(quota));
         self.pipeline_of(Lookback::hours(24), self.setup.api_key, checkpoints, rosters, accounts)
     }
 
@@ -186,7 +186,14 @@ impl House {
         let aws = self.cloud.sdk_config();
         let state = Arc::new(DynamoState::new(&aws, self.places.state_table.clone()));
         let (clock, quota) = (self.clock.clone(), self.setup.quota);
-        Accounts::new(Some(state), None, clock, Jitter::random(), "test".to_owned(), quota)
+        Accounts::new(
+            Some(state),
+            None,
+            clock,
+            Jitter::random(),
+            "test".to_owned(),
+            Some(quota),
+        )
     }
 
     fn pipeline_of(

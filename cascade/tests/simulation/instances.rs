@@ -192,7 +192,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
         clock.clone(),
         jitter.clone(),
         "simulation".to_owned(),
-        plan.quota,
+        Some(plan.quota),
     );
     let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
     let percent = if plan.believes_all { 100 } else { MOST_DELETED_PERCENT };

@@ -128,19 +128,19 @@ pub struct Accounts {
     clock: Clock,
     jitter: Jitter,
     environment: String,
-    requests_per_minute: u32,
+    requests_per_minute: Option<u32>,
 }
 
 impl Accounts {
     /// Accounts in `table`; without one, none are kept. Of what a run came to, `topic` is told; without one, the log.
-    /// `requests_per_minute` is the quota that reports compare with.
+    /// `requests_per_minute` is the quota that reports compare with, where it is known.
     pub fn new(
         table: Option<Arc<dyn StateTable>>,
         topic: Option<Arc<dyn Topic>>,
         clock: Clock,
         jitter: Jitter,
         environment: String,
-        requests_per_minute: u32,
+        requests_per_minute: Option<u32>,
     ) -> Self {
         Self {
             table,
@@ -154,7 +154,7 @@ impl Accounts {
 
     /// Keeps no accounts, for tests of what has nothing to do with them.
     pub fn none() -> Self {
-        Self::new(None, None, Clock::system(), Jitter::seeded(0), String::new(), 1)
+        Self::new(None, None, Clock::system(), Jitter::seeded(0), String::new(), None)
     }
 
     /// Begins a run of these branches, or begins it again. Before a scheduled one, runs that were begun earlier and are

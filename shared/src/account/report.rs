@@ -62,8 +62,8 @@ pub struct Report {
     pub requests: u64,
     /// Records that cannot be stored.
     pub rejected: u64,
-    /// The quota, in requests a minute.
-    pub requests_per_minute: u32,
+    /// The quota, in requests a minute, where it is known.
+    pub requests_per_minute: Option<u32>,
     /// All that is missing.
     pub missing: Vec<Missing>,
 }
@@ -73,7 +73,7 @@ impl Report {
     pub fn new(
         environment: &str,
         run_id: RunId,
-        requests_per_minute: u32,
+        requests_per_minute: Option<u32>,
         run: &RunAccount,
         branches: &BTreeMap<Id, BranchAccount>,
     ) -> Self {
@@ -159,10 +159,11 @@ impl Report {
     }
 
     /// How much of what the quota allowed in the run's time was used, in percent.
-    fn quota_percent(&self) -> f64 {
+    fn quota_percent(&self) -> Option<f64> {
         // A run shorter than the vendor's window has the whole window's quota.
         let minutes = (self.seconds() / 60.0).max(1.0);
-        100.0 * self.requests as f64 / (minutes * f64::from(self.requests_per_minute))
+        let allowed = minutes * f64::from(self.requests_per_minute?);
+        Some(100.0 * self.requests as f64 / allowed)
     }
 
     /// What somebody who reads this should do next.
@@ -255,7 +256,7 @@ impl Report {
             "requests": self.requests,
             "throttled": self.numbers.api_throttles,
             "requests_per_minute": self.requests_per_minute,
-            "quota_used_percent": (self.quota_percent() * 10.0).round() / 10.0,
+            "quota_used_percent": self.quota_percent().map(|percent| (percent * 10.0).round() / 10.0),
             "missing": self.missing.len(),
             "missing_first": missing.collect::<Vec<_>>(),
             "next_step": self.next_step(),
@@ -280,12 +281,13 @@ impl Report {
             "Salespersons  {} of {} collected",
             salespersons.0, salespersons.1
         ));
+        let quota = match (self.quota_percent(), self.requests_per_minute) {
+            (Some(percent), Some(quota)) => format!(", {percent:.0} % of the quota of {quota} a minute"),
+            _ => String::new(),
+        };
         line(format_args!(
-            "Requests      {} ({} answered 429), {:.0} % of the quota of {} a minute",
-            self.requests,
-            self.numbers.api_throttles,
-            self.quota_percent(),
-            self.requests_per_minute
+            "Requests      {} ({} answered 429){quota}",
+            self.requests, self.numbers.api_throttles
         ));
         line(format_args!("Time          {:.0} s", self.seconds()));
         line(format_args!("Rejected      {}", self.rejected));
@@ -360,7 +362,7 @@ mod tests {
             let account = BranchAccount::read(&account(body.clone())).unwrap();
             (Id::new((*id).to_owned()).unwrap(), account)
         });
-        Report::new("prod", run_id, 50, &run, &branches.collect())
+        Report::new("prod", run_id, Some(50), &run, &branches.collect())
     }
 
     fn complete() -> Report {

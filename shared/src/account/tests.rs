@@ -22,7 +22,7 @@ impl World {
             clock.clone(),
             Jitter::seeded(1),
             "test".to_owned(),
-            50,
+            Some(50),
         );
         Self {
             table,
