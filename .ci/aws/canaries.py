@@ -331,6 +331,32 @@ def a_tables_time_to_live_is_set_and_unset(emulator: Emulator) -> None:
     assert remove(emulator, "time-to-live") == "DELETE_COMPLETE"
 
 
+@behaviour("partiql-streams")
+def a_tables_stream_tells_what_statements_write(emulator: Emulator) -> None:
+    dynamodb, streams = emulator.client("dynamodb"), emulator.client("dynamodbstreams")
+    dynamodb.create_table(
+        TableName="told",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+    )
+    for statement in (
+        "INSERT INTO \"told\" VALUE {'id': '1', 'colour': 'red'}",
+        "UPDATE \"told\" SET \"colour\" = 'blue' WHERE \"id\" = '1'",
+        "DELETE FROM \"told\" WHERE \"id\" = '1'",
+    ):
+        answer = dynamodb.batch_execute_statement(Statements=[{"Statement": statement}])
+        assert "Error" not in answer["Responses"][0], answer
+    arn = dynamodb.describe_table(TableName="told")["Table"]["LatestStreamArn"]
+    (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+    records = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+    dynamodb.delete_table(TableName="told")
+    names = [record["eventName"] for record in records]
+    expect(names == ["INSERT", "MODIFY", "REMOVE"], f"a stream tells of {names} where statements wrote")
+
+
 # Queries in templates
 
 

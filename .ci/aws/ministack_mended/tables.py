@@ -1,5 +1,7 @@
 """Mends of tables as templates make them."""
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 from ministack.services import dynamodb
@@ -40,3 +42,40 @@ def table_time_to_live() -> None:
         return result
 
     handler["create"], handler["update"] = created, updated
+
+
+@mend("partiql-streams")
+def partiql_streams() -> None:
+    """What a PartiQL statement writes goes into the table's stream, as what other writes do.
+
+    MiniStack tells the stream of no statement, so that whoever follows it misses all rows that were written in batches.
+    Source: docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html.
+    """
+
+    def told(run: Callable[..., Any], target: Callable[[dict[str, Any], dict[str, Any]], tuple[Any, Any]]) -> Any:
+        def execute(table: dict[str, Any], parsed: dict[str, Any], *rest: Any) -> Any:
+            partition, sort = target(table, parsed)
+            before = copy.deepcopy(table["items"].get(partition, {}).get(sort))
+            answer = run(table, parsed, *rest)
+            after = table["items"].get(partition, {}).get(sort)
+            if answer[0] == 200 and after != before:
+                name = "REMOVE" if after is None else "INSERT" if before is None else "MODIFY"
+                dynamodb._emit_stream_event(parsed["table"], name, before, copy.deepcopy(after))
+            return answer
+
+        return execute
+
+    def inserted(table: dict[str, Any], parsed: dict[str, Any]) -> tuple[Any, Any]:
+        item = parsed.get("item", {})
+        item = item["M"] if isinstance(item, dict) and set(item) == {"M"} else item
+        key = dynamodb._extract_key_val
+        sort = key(item.get(table["sk_name"])) if table["sk_name"] else "__no_sort__"
+        return key(item.get(table["pk_name"])), sort
+
+    def named(table: dict[str, Any], parsed: dict[str, Any]) -> tuple[Any, Any]:
+        partition, sort, _condition, _error = dynamodb._partiql_key_target(table, parsed)
+        return partition, sort
+
+    dynamodb._partiql_insert = told(dynamodb._partiql_insert, inserted)
+    dynamodb._partiql_update = told(dynamodb._partiql_update, named)
+    dynamodb._partiql_delete = told(dynamodb._partiql_delete, named)
