@@ -10,6 +10,7 @@ import urllib.parse
 import urllib.request
 from bisect import bisect_left
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +27,9 @@ class Vendor:
     """
 
     def __init__(self, binary: Path, quota: int) -> None:
-        self._command = [str(binary), "vendor", "--port", "0", "--quota", str(quota)]
+        # A world that begins now changes in an hour, and not when the clock strikes.
+        begins = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._command = [str(binary), "vendor", "--port", "0", "--quota", str(quota), "--start", begins]
         self.refuse: Callable[[str], int | None] = lambda path: None
         self.paths: list[str] = []
         self.times: list[float] = []
