@@ -9,7 +9,7 @@ use futures::StreamExt;
 use shared::account::{Accounts, Kind};
 use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
-use shared::deletions::{RollCall, Rosters, Shrinkage};
+use shared::deletions::{Rosters, Shrinkage};
 use shared::entity::Entity;
 use shared::event::{BranchCall, Event};
 use shared::id::Id;
@@ -17,8 +17,9 @@ use shared::invocation::Invocation;
 use shared::message::{EmployeeMessage, WorkMessage};
 use shared::queue::{Message, Outbox};
 use shared::quota::Class;
+use shared::rejections::{Rejected, Rejections};
 use shared::run::{RunId, last_modified};
-use shared::sync::{reject_unnamed, sync};
+use shared::sync::sync;
 use shared::table::Table;
 use shared::vendor::answer::{Shape, distinct, records};
 use shared::vendor::{Answer, Query, Vendor};
@@ -63,6 +64,8 @@ pub struct BranchCollector {
     pub accounts: Accounts,
     /// By which it is noticed which branches are no more.
     pub rosters: Rosters,
+    /// What is remembered of records that were rejected.
+    pub rejections: Rejections,
 }
 
 /// Which branches are collected.
@@ -122,6 +125,10 @@ impl BranchCollector {
         }
         let mut seen = HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
+        if names.len() > 1 {
+            let first = self.rejections.come_first(Entity::Branch, invocation).await;
+            names.sort_by_key(|name| !first.contains(name));
+        }
         let all = names.len();
         self.accounts
             .begin(invocation.run_id, kind, &names, &invocation.tally)
@@ -258,11 +265,8 @@ impl BranchCollector {
                 effects
             }
             Finding::New(answer) => {
-                let (effects, roll_call) = self.write_branches(visit, &answer, invocation).await?;
-                called = Some(Called {
-                    roll_call,
-                    fetched_at: last_modified(answer.fetched_at),
-                });
+                let (effects, of_answer) = self.write_branches(visit, &answer, invocation).await?;
+                called = Some(of_answer);
                 effects
             }
         };
@@ -295,38 +299,39 @@ impl BranchCollector {
 
     async fn write_branches(
         &self,
-        visit: &Visit<'_>,
+        visit: &mut Visit<'_>,
         answer: &Answer,
         invocation: &Invocation,
-    ) -> Result<(Effects, RollCall<'_>), WorkError> {
-        let (sketches, unnamed) = distinct(Entity::Branch, records(&answer.pages, Shape::List)?, None);
+    ) -> Result<(Effects, Called<'_>), WorkError> {
+        let records = self.rejections.records(visit, answer, Shape::List, invocation).await?;
+        let (sketches, unnamed) = distinct(Entity::Branch, records, None);
         if sketches.is_empty() && unnamed.is_empty() {
             warn!("the vendor knows no branch of this name");
         }
+        let recalled = self.rejections.recall(visit, invocation).await;
+        let mut rejected = Rejected::default();
         unnamed
             .iter()
-            .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
+            .for_each(|unnamed| rejected.add_unnamed(unnamed, &invocation.tally));
         let sent_on: Vec<_> = sketches.iter().map(|sketch| sketch.id.clone()).collect();
         let roll_call = self
             .rosters
             .call(visit, sent_on.iter(), unnamed.len(), invocation)
             .await;
-        let synced = sync(
-            &*self.table,
-            sketches,
-            None,
-            None,
-            &last_modified(answer.fetched_at),
-            &invocation.tally,
-        )
-        .await?;
+        let fetched_at = last_modified(answer.fetched_at);
+        let synced = sync(&*self.table, sketches, None, None, &fetched_at, &invocation.tally).await?;
+        let is_whole = unnamed.is_empty() && synced.is_whole();
+        rejected += synced.rejected;
+        self.rejections
+            .remember(visit, recalled, &rejected, &fetched_at, invocation)
+            .await;
         let effects = Effects {
             records: sent_on.len() as u64,
             skipped: 0,
             sent_on,
-            is_whole: unnamed.is_empty() && synced.is_whole(),
+            is_whole,
         };
-        Ok((effects, roll_call))
+        Ok((effects, Called { roll_call, fetched_at }))
     }
 
     /// Does what one record of the dead-letter queue asks for: its body is an event.

@@ -18,6 +18,7 @@ async fn main() -> ExitCode {
             checkpoints: parts.checkpoints,
             accounts: parts.accounts,
             rosters: parts.rosters,
+            rejections: parts.rejections,
         },
     )
     .await

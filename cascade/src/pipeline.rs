@@ -21,6 +21,7 @@ use shared::entity::Entity;
 use shared::error_chain;
 use shared::jitter::Jitter;
 use shared::queue::sqs::SqsQueue;
+use shared::rejections::Rejections;
 use shared::run::RunId;
 use shared::table::dynamodb::DynamoTable;
 use shared::tally::{Counts, Tally};
@@ -178,6 +179,8 @@ pub struct PipelineOptions {
     pub accounts: Accounts,
     /// By which deletions are noticed.
     pub rosters: Rosters,
+    /// What is remembered of records that were rejected.
+    pub rejections: Rejections,
     /// How far back a sale still counts as recent.
     pub lookback: Lookback,
     /// What time it is.
@@ -266,6 +269,7 @@ impl Pipeline {
                 checkpoints: options.checkpoints.clone(),
                 accounts: options.accounts.clone(),
                 rosters: options.rosters.clone(),
+                rejections: options.rejections.clone(),
             },
             salespersons: SalespersonCollector {
                 vendor: options.vendor.clone(),
@@ -277,6 +281,7 @@ impl Pipeline {
                 checkpoints: options.checkpoints.clone(),
                 accounts: options.accounts.clone(),
                 rosters: options.rosters.clone(),
+                rejections: options.rejections.clone(),
             },
             sales: SaleCollector {
                 vendor: options.vendor.clone(),
@@ -288,6 +293,7 @@ impl Pipeline {
                 checkpoints: options.checkpoints,
                 accounts: options.accounts,
                 rosters: options.rosters,
+                rejections: options.rejections,
             },
             sqs,
             places,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::value::RawValue;
 use shared::account::{Accounts, Ending, Piece};
 use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
 use shared::collector::{Collector, InvocationError};
@@ -16,8 +17,9 @@ use shared::jitter::Jitter;
 use shared::message::SaleMessage;
 use shared::queue::{Message, WorkQueue};
 use shared::quota::Class;
+use shared::rejections::{Rejected, Rejections};
 use shared::run::{RunId, last_modified};
-use shared::sync::{reject, reject_unnamed, sync};
+use shared::sync::sync;
 use shared::table::Table;
 use shared::vendor::answer::{Shape, Sketch, Unnamed, distinct, records};
 use shared::vendor::{Answer, Query, Vendor};
@@ -50,6 +52,8 @@ pub struct SaleCollector {
     pub accounts: Accounts,
     /// By which it is noticed which sales were taken back.
     pub rosters: Rosters,
+    /// What is remembered of records that were rejected.
+    pub rejections: Rejections,
 }
 
 /// One salesperson's sales.
@@ -76,8 +80,8 @@ struct Sales<'a> {
 struct Looked<'a> {
     recent: Vec<Sketch<'a>>,
     skipped: u64,
-    /// How many cannot be stored: they have no usable id, or no time that can be right.
-    rejected: u64,
+    /// Those that cannot be stored: they have no usable id, or no time that can be right.
+    rejected: Rejected,
 }
 
 impl SaleCollector {
@@ -130,7 +134,7 @@ impl SaleCollector {
             Finding::Known {
                 answer: Some(answer), ..
             } => {
-                let sales = self.sales(answer, order.employee_id)?;
+                let sales = Sales::of(records(&answer.pages, order.shape())?, order.employee_id);
                 sales
                     .judge(lookback, |_| false, answer.fetched_at, invocation)
                     .effects()
@@ -148,16 +152,24 @@ impl SaleCollector {
 
     async fn write_sales(
         &self,
-        visit: &Visit<'_>,
+        visit: &mut Visit<'_>,
         answer: &Answer,
         order: &Order<'_>,
         lookback: Lookback,
         invocation: &Invocation,
     ) -> Result<Effects, WorkError> {
-        let sales = self.sales(answer, order.employee_id)?;
+        let records = self
+            .rejections
+            .records(visit, answer, order.shape(), invocation)
+            .await?;
+        let sales = Sales::of(records, order.employee_id);
+        let recalled = self.rejections.recall(visit, invocation).await;
         let ids = sales.all.iter().map(|sketch| &sketch.id);
         let roll_call = self.rosters.call(visit, ids, sales.unnamed.len(), invocation).await;
-        let looked = sales.judge(lookback, |id| roll_call.is_back(id), answer.fetched_at, invocation);
+        let was_rejected = |id: &Id| recalled.as_ref().is_some_and(|recalled| recalled.names(id.as_str()));
+        let has_to_be = |id: &Id| was_rejected(id) || roll_call.is_back(id);
+        let mut looked = sales.judge(lookback, has_to_be, answer.fetched_at, invocation);
+        looked.recent.sort_by_key(|sketch| !was_rejected(&sketch.id));
         let mut effects = looked.effects();
         let fetched_at = last_modified(answer.fetched_at);
         let synced = sync(
@@ -170,6 +182,10 @@ impl SaleCollector {
         )
         .await?;
         effects.is_whole &= synced.is_whole();
+        looked.rejected += synced.rejected;
+        self.rejections
+            .remember(visit, recalled, &looked.rejected, &fetched_at, invocation)
+            .await;
         effects.is_whole &= roll_call
             .settle(
                 &*self.table,
@@ -181,19 +197,25 @@ impl SaleCollector {
             .await?;
         Ok(effects)
     }
+}
 
-    fn sales<'a>(&self, answer: &'a Answer, employee_id: &Id) -> Result<Sales<'a>, WorkError> {
-        let shape = Shape::Under {
+impl Order<'_> {
+    /// Where the sales stand in the answer.
+    fn shape(&self) -> Shape<'_> {
+        Shape::Under {
             id_name: "employee_id",
-            id: employee_id,
+            id: self.employee_id,
             list: "sales",
-        };
-        let (all, unnamed) = distinct(Entity::Sale, records(&answer.pages, shape)?, Some(employee_id));
-        Ok(Sales { all, unnamed })
+        }
     }
 }
 
 impl<'a> Sales<'a> {
+    fn of(records: Vec<&'a RawValue>, employee_id: &Id) -> Self {
+        let (all, unnamed) = distinct(Entity::Sale, records, Some(employee_id));
+        Self { all, unnamed }
+    }
+
     /// Tells those that are looked at, in an answer fetched at `now`: the recent ones, and whatever has to be,
     /// however old. The others are counted, and logged where they cannot be stored.
     fn judge(
@@ -203,11 +225,11 @@ impl<'a> Sales<'a> {
         now: UtcDateTime,
         invocation: &Invocation,
     ) -> Looked<'a> {
+        let mut rejected = Rejected::default();
         self.unnamed
             .iter()
-            .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
-        let mut recent = self.all;
-        let (mut skipped, mut rejected) = (0, self.unnamed.len() as u64);
+            .for_each(|unnamed| rejected.add_unnamed(unnamed, &invocation.tally));
+        let (mut recent, mut skipped) = (self.all, 0);
         recent.retain(|sketch| {
             let lookback = if has_to_be(&sketch.id) { Lookback::ALL } else { lookback };
             match lookback.judge(sketch.head.transaction_timestamp, now) {
@@ -217,8 +239,7 @@ impl<'a> Sales<'a> {
                     false
                 }
                 Err(rejection) => {
-                    reject(sketch.id.as_str(), &rejection, &invocation.tally);
-                    rejected += 1;
+                    rejected.add(&sketch.id, sketch.raw.get(), &rejection, &invocation.tally);
                     false
                 }
             }
@@ -238,7 +259,7 @@ impl Looked<'_> {
             records: self.recent.len() as u64,
             skipped: self.skipped,
             sent_on: Vec::new(),
-            is_whole: self.rejected == 0,
+            is_whole: self.rejected.is_empty(),
         }
     }
 }

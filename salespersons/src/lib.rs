@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::value::RawValue;
 use shared::account::{Accounts, Ending, Piece};
 use shared::change::Row;
 use shared::checkpoint::{Checkpoints, Effects, Finding, Task, Thoroughness, Visit};
@@ -19,8 +20,9 @@ use shared::message::{EmployeeMessage, SaleMessage, WorkMessage};
 use shared::queue::{Message, Outbox, WorkQueue};
 use shared::quota::Class;
 use shared::record::{Key, Record};
+use shared::rejections::{Rejected, Rejections};
 use shared::run::{RunId, last_modified};
-use shared::sync::{Synced, read_records, reject_unnamed, slices, write_changes};
+use shared::sync::{Synced, read_records, slices, write_changes};
 use shared::table::Table;
 use shared::vendor::answer::{Shape, Sketch, Unnamed, distinct, records};
 use shared::vendor::{Answer, Query, Vendor};
@@ -48,6 +50,8 @@ pub struct SalespersonCollector {
     pub accounts: Accounts,
     /// By which it is noticed who has left.
     pub rosters: Rosters,
+    /// What is remembered of records that were rejected.
+    pub rejections: Rejections,
 }
 
 /// One branch's salespersons.
@@ -99,9 +103,12 @@ impl SalespersonCollector {
             Finding::Known { answer, mut effects } => {
                 if let Some(answer) = answer {
                     // There may be more of them than are remembered.
-                    let (sketches, _) = self.salespersons(&answer, order)?;
+                    let employees = records(&answer.pages, order.shape())?;
+                    let (sketches, _) = salespersons(employees, order.branch_id);
                     effects.sent_on = sketches.into_iter().map(|sketch| sketch.id).collect();
                 }
+                let first = self.rejections.come_first(Entity::Sale, invocation).await;
+                effects.sent_on.sort_by_key(|id| !first.contains(id.as_str()));
                 // Each has a row, so that no first load is owed.
                 let messages = effects.sent_on.iter().map(|id| order.message(id, false)).collect();
                 self.send(messages, invocation).await?;
@@ -115,36 +122,25 @@ impl SalespersonCollector {
         Ok(effects)
     }
 
-    /// The salespersons of an answer, and what has no usable id.
-    fn salespersons<'a>(
-        &self,
-        answer: &'a Answer,
-        order: &Order<'_>,
-    ) -> Result<(Vec<Sketch<'a>>, Vec<Unnamed<'a>>), WorkError> {
-        let shape = Shape::Under {
-            id_name: "branch_id",
-            id: order.branch_id,
-            list: "employees",
-        };
-        let employees = records(&answer.pages, shape)?;
-        let (mut sketches, mut unnamed) = distinct(Entity::Salesperson, employees, Some(order.branch_id));
-        sketches.retain(|sketch| sketch.head.is_salesperson());
-        // Whoever is no salesperson is none of ours, whatever the record is like; of what is no object nobody can tell.
-        unnamed.retain(|unnamed| unnamed.head.is_salesperson() || !unnamed.is_object);
-        Ok((sketches, unnamed))
-    }
-
     async fn write_salespersons(
         &self,
-        visit: &Visit<'_>,
+        visit: &mut Visit<'_>,
         answer: &Answer,
         order: &Order<'_>,
         invocation: &Invocation,
     ) -> Result<Effects, WorkError> {
-        let (sketches, unnamed) = self.salespersons(answer, order)?;
+        let employees = self
+            .rejections
+            .records(visit, answer, order.shape(), invocation)
+            .await?;
+        let (mut sketches, unnamed) = salespersons(employees, order.branch_id);
+        let first = self.rejections.come_first(Entity::Sale, invocation).await;
+        sketches.sort_by_key(|sketch| !first.contains(sketch.id.as_str()));
+        let recalled = self.rejections.recall(visit, invocation).await;
+        let mut rejected = Rejected::default();
         unnamed
             .iter()
-            .for_each(|unnamed| reject_unnamed(unnamed, &invocation.tally));
+            .for_each(|unnamed| rejected.add_unnamed(unnamed, &invocation.tally));
         let sent_on: Vec<_> = sketches.iter().map(|sketch| sketch.id.clone()).collect();
         let roll_call = self
             .rosters
@@ -156,6 +152,10 @@ impl SalespersonCollector {
             synced += self.sync_slice(slice, order, &fetched_at, invocation).await?;
         }
         let is_in_step = unnamed.is_empty() && synced.is_whole();
+        rejected += synced.rejected;
+        self.rejections
+            .remember(visit, recalled, &rejected, &fetched_at, invocation)
+            .await;
         let is_settled = roll_call
             .settle(&*self.table, Some(order.branch_id), &fetched_at, is_in_step, invocation)
             .await?;
@@ -175,8 +175,7 @@ impl SalespersonCollector {
         invocation: &Invocation,
     ) -> Result<Synced, WorkError> {
         let branch_id = order.branch_id;
-        let records = read_records(Entity::Salesperson, &slice, Some(branch_id), None, &invocation.tally);
-        let unreadable = (slice.len() - records.len()) as u64;
+        let (records, unreadable) = read_records(Entity::Salesperson, &slice, Some(branch_id), None, &invocation.tally);
         let key = |sketch: &Sketch<'_>| Key {
             id: sketch.id.clone(),
             parent: Some(branch_id.clone()),
@@ -194,7 +193,7 @@ impl SalespersonCollector {
         let message = |sketch: &Sketch<'_>| order.message(&sketch.id, owes_all(sketch));
         // Before the rows: a row without its message would look as if the first load had been asked for.
         self.send(slice.iter().map(message).collect(), invocation).await?;
-        let mut synced = write_changes(&*self.table, records, rows, fetched_at, &invocation.tally).await?;
+        let mut synced = write_changes(&*self.table, &slice, records, rows, fetched_at, &invocation.tally).await?;
         synced.rejected += unreadable;
         Ok(synced)
     }
@@ -216,7 +215,25 @@ fn owes_first_load(row: Option<&Row>, record: Option<&Record>) -> bool {
     row.is_deleted() && row.attributes.get(DELETED_AT) != sent
 }
 
+/// The salespersons among employees, and what has no usable id.
+fn salespersons<'a>(employees: Vec<&'a RawValue>, branch_id: &Id) -> (Vec<Sketch<'a>>, Vec<Unnamed<'a>>) {
+    let (mut sketches, mut unnamed) = distinct(Entity::Salesperson, employees, Some(branch_id));
+    sketches.retain(|sketch| sketch.head.is_salesperson());
+    // Whoever is no salesperson is none of ours, whatever the record is like; of what is no object nobody can tell.
+    unnamed.retain(|unnamed| unnamed.head.is_salesperson() || !unnamed.is_object);
+    (sketches, unnamed)
+}
+
 impl Order<'_> {
+    /// Where the employees stand in the answer.
+    fn shape(&self) -> Shape<'_> {
+        Shape::Under {
+            id_name: "branch_id",
+            id: self.branch_id,
+            list: "employees",
+        }
+    }
+
     /// The message that sends a salesperson's id on.
     fn message(&self, employee_id: &Id, first_load: bool) -> String {
         let message = SaleMessage {

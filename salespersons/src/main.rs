@@ -25,6 +25,7 @@ async fn main() -> ExitCode {
             checkpoints: parts.checkpoints,
             accounts: parts.accounts,
             rosters: parts.rosters,
+            rejections: parts.rejections,
             jitter: parts.jitter,
         },
     )

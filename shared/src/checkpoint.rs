@@ -67,6 +67,9 @@ struct Checkpoint {
     /// The last answer of which all effects are durable; none where a record of it was rejected or left for later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer: Option<Known>,
+    /// Whether something is remembered of records that were rejected; where that is not known, it is looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    has_rejections: Option<bool>,
     /// Who is at work on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     claim: Option<Claim>,
@@ -328,6 +331,10 @@ impl Checkpoints {
         let mut entry = table.read(id).await?;
         for _ in 0..MAX_CONFLICTS {
             let mut checkpoint = read(entry.as_ref());
+            if entry.is_none() {
+                // Nobody has ever asked for it.
+                checkpoint.has_rejections = Some(false);
+            }
             if task.is_done(&checkpoint) {
                 let is_superseded = task.run_id < checkpoint.run_id.max(checkpoint.whole_run_id);
                 return Ok(Claimed::Done { is_superseded });
@@ -341,6 +348,7 @@ impl Checkpoints {
                 }
                 // Whoever had it may have written some of the rows.
                 checkpoint.answer = None;
+                checkpoint.has_rejections = None;
             }
             let time_left = invocation.work_until.saturating_duration_since(Instant::now());
             checkpoint.claim = Some(Claim {
@@ -380,6 +388,16 @@ impl Visit<'_> {
     /// Whether nobody else is at work on the id: without the state table, nobody knows.
     pub fn is_claimed(&self) -> bool {
         self.claimed.is_some()
+    }
+
+    /// Whether something may be remembered of records that were rejected.
+    pub fn may_have_rejections(&self) -> bool {
+        self.checkpoint.has_rejections != Some(false)
+    }
+
+    /// Notes whether something is remembered of records that were rejected.
+    pub fn note_rejections(&mut self, are_remembered: bool) {
+        self.checkpoint.has_rejections = Some(are_remembered);
     }
 
     /// The question to the vendor: with the name of the answer that is known, if the rows that are looked at are known
@@ -622,6 +640,7 @@ mod tests {
                     is_whole: true,
                 },
             }),
+            has_rejections: Some(true),
             claim: Some(Claim {
                 by: "somebody".to_owned(),
                 until: 1_795_220_101_000,

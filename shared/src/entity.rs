@@ -42,6 +42,15 @@ impl Entity {
         }
     }
 
+    /// The name of the vendor's list of them: `branches`, `employees`, `sales`.
+    pub fn list_name(self) -> &'static str {
+        match self {
+            Self::Branch => "branches",
+            Self::Salesperson => "employees",
+            Self::Sale => "sales",
+        }
+    }
+
     /// What is put before an attribute's name that cannot stand as it is.
     pub fn prefix(self) -> &'static str {
         match self {

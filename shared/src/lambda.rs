@@ -31,6 +31,7 @@ use crate::error_chain;
 use crate::jitter::Jitter;
 use crate::queue::sqs::SqsQueue;
 use crate::quota::Quota;
+use crate::rejections::Rejections;
 use crate::secret::{self, ApiKeySecretError};
 use crate::state::StateTable;
 use crate::state::dynamodb::DynamoState;
@@ -39,6 +40,7 @@ use crate::telemetry::{self, Process};
 use crate::topic::Topic;
 use crate::topic::sns::SnsTopic;
 use crate::vendor::client::VendorClient;
+use crate::vendor::excerpt::Excerpts;
 use crate::vendor::http::ClientError;
 
 /// How often the SDK tries a request in all; with adaptive retries a throttled client slows down by itself.
@@ -76,6 +78,8 @@ pub struct Parts {
     pub accounts: Accounts,
     /// By which deletions are noticed.
     pub rosters: Rosters,
+    /// What is remembered of records that were rejected.
+    pub rejections: Rejections,
     /// For the AWS clients.
     pub aws: SdkConfig,
     /// The machine's clock.
@@ -252,6 +256,11 @@ async fn start<C: Collector + 'static, S>(
     );
     let parts = Parts {
         rosters: Rosters::new(state.clone(), settings.deletions),
+        rejections: Rejections::new(
+            state.clone(),
+            clock.clone(),
+            Excerpts::new(settings.vendor.api_key.clone()),
+        ),
         settings,
         vendor: Arc::new(vendor),
         accounts,

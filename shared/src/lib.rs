@@ -24,6 +24,7 @@ pub mod properties;
 pub mod queue;
 pub mod quota;
 pub mod record;
+pub mod rejections;
 pub mod reserved_words;
 pub mod run;
 pub mod secret;

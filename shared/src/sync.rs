@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 
 use futures::StreamExt;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::change::{Change, Row};
 use crate::entity::Entity;
 use crate::id::Id;
 use crate::record::{Key, Record, Rejection};
+use crate::rejections::Rejected;
 use crate::run::is_last_modified;
 use crate::table::{MAX_READ, Table, TableError, Write, Written};
 use crate::tally::Tally;
-use crate::vendor::answer::{Sketch, Unnamed};
+use crate::vendor::answer::Sketch;
 
 /// How many slices are in work at once.
 const SLICES_AT_ONCE: usize = 4;
@@ -24,18 +25,18 @@ const SLICE_BYTES: usize = 1024 * 1024;
 pub(crate) const MAX_CONFLICTS: usize = 20;
 
 /// What keeps an answer from standing in its table as it is. Where all of it is 0, everything in the answer does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Synced {
     /// Records that were rejected: they cannot be stored, or the table refuses them.
-    pub rejected: u64,
+    pub rejected: Rejected,
     /// Records whose row had been written from a later answer already.
     pub superseded: u64,
 }
 
 impl Synced {
     /// Whether all of the answer now stands in the table.
-    pub fn is_whole(self) -> bool {
-        self == Self::default()
+    pub fn is_whole(&self) -> bool {
+        self.rejected.is_empty() && self.superseded == 0
     }
 }
 
@@ -80,12 +81,11 @@ async fn sync_slice(
     last_modified: &str,
     tally: &Tally,
 ) -> Result<Synced, TableError> {
-    let records = read_records(table.entity(), &slice, parent, first_seen, tally);
-    let unreadable = (slice.len() - records.len()) as u64;
+    let (records, unreadable) = read_records(table.entity(), &slice, parent, first_seen, tally);
     let rows = table
         .read(records.iter().map(|record| record.key.clone()).collect())
         .await?;
-    let mut synced = write_changes(table, records, rows, last_modified, tally).await?;
+    let mut synced = write_changes(table, &slice, records, rows, last_modified, tally).await?;
     synced.rejected += unreadable;
     Ok(synced)
 }
@@ -106,30 +106,31 @@ pub fn slices(sketches: Vec<Sketch<'_>>) -> impl Iterator<Item = Vec<Sketch<'_>>
     })
 }
 
-/// The records of a slice that can be stored; the others are logged and counted.
+/// The records of a slice that can be stored, and the others, which are logged and counted.
 pub fn read_records(
     entity: Entity,
     slice: &[Sketch<'_>],
     parent: Option<&Id>,
     first_seen: Option<&Id>,
     tally: &Tally,
-) -> Vec<Record> {
-    let read = |sketch: &Sketch<'_>| match Record::from_json(entity, sketch.raw, parent, first_seen) {
-        Ok(record) => Some(record),
-        Err(rejection) => {
-            reject(sketch.id.as_str(), &rejection, tally);
-            None
+) -> (Vec<Record>, Rejected) {
+    let (mut records, mut rejected) = (Vec::with_capacity(slice.len()), Rejected::default());
+    for sketch in slice {
+        match Record::from_json(entity, sketch.raw, parent, first_seen) {
+            Ok(record) => records.push(record),
+            Err(rejection) => rejected.add(&sketch.id, sketch.raw.get(), &rejection, tally),
         }
-    };
-    slice.iter().filter_map(read).collect()
+    }
+    (records, rejected)
 }
 
-/// Compares records with the rows that were read for them, and writes those that differ. Counts what became of each.
+/// Compares a slice's records with the rows that were read for them, and writes those that differ. Counts what became of each.
 ///
 /// # Errors
 /// If a write failed; others were done, and doing all again changes nothing that is already right.
 pub async fn write_changes(
     table: &dyn Table,
+    slice: &[Sketch<'_>],
     records: Vec<Record>,
     mut rows: HashMap<Key, Row>,
     last_modified: &str,
@@ -172,8 +173,10 @@ pub async fn write_changes(
                 }),
                 Ok(Written::Changed(now)) => conflicts.push((record, now)),
                 Ok(Written::Refused(reason)) => {
-                    reject(record.key.id.as_str(), &Rejection::Refused(reason), tally);
-                    synced.rejected += 1;
+                    let sketch = slice.iter().find(|sketch| sketch.id == record.key.id);
+                    let raw = sketch.map_or("", |sketch| sketch.raw.get());
+                    let rejection = Rejection::Refused(reason);
+                    synced.rejected.add(&record.key.id, raw, &rejection, tally);
                 }
                 Err(error) => {
                     failure.get_or_insert(error);
@@ -227,21 +230,6 @@ pub(crate) fn is_later(row: Option<&Row>, last_modified: &str) -> bool {
         .is_some_and(|stored| is_last_modified(stored) && stored > last_modified)
 }
 
-/// Logs a record that has no usable id, by its place in the answer, and counts it.
-pub fn reject_unnamed(rejected: &Unnamed, tally: &Tally) {
-    reject(
-        &format!("number {} of the answer", rejected.place + 1),
-        &rejected.rejection,
-        tally,
-    );
-}
-
-/// Logs a record that cannot be stored, by its id, and counts it.
-pub fn reject(record: &str, rejection: &Rejection, tally: &Tally) {
-    warn!(record, reason = %rejection, "record rejected");
-    tally.count(|counts| counts.rejected += 1);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,7 +279,9 @@ mod tests {
     async fn sync(table: &MemoryTable, record: Record) -> crate::tally::Counts {
         let tally = Tally::default();
         let rows = table.read(vec![record.key.clone()]).await.unwrap();
-        write_changes(table, vec![record], rows, NOW, &tally).await.unwrap();
+        write_changes(table, &[], vec![record], rows, NOW, &tally)
+            .await
+            .unwrap();
         tally.counts()
     }
 
@@ -353,7 +343,15 @@ mod tests {
     async fn where_one_write_fails_the_call_fails() {
         let table = MemoryTable::new(Entity::Branch);
         table.fail_after(Some(0));
-        let result = write_changes(&table, vec![record("red", "1")], HashMap::new(), NOW, &Tally::default()).await;
+        let result = write_changes(
+            &table,
+            &[],
+            vec![record("red", "1")],
+            HashMap::new(),
+            NOW,
+            &Tally::default(),
+        )
+        .await;
         assert_eq!(result.unwrap_err().to_string(), "DynamoDB did not write a row");
     }
 
@@ -363,7 +361,7 @@ mod tests {
         let records: Vec<_> = ["1", "2", "3"].map(|id| named(id, record("red", "1"))).into();
         table.put_before_next_write(records[1].key.clone(), row(&record("blue", "2"), EARLY));
         let tally = Tally::default();
-        let synced = write_changes(&table, records, HashMap::new(), NOW, &tally).await;
+        let synced = write_changes(&table, &[], records, HashMap::new(), NOW, &tally).await;
         assert_eq!(synced.unwrap(), Synced::default());
         let counts = tally.counts();
         assert_eq!((counts.inserted, counts.updated, table.writes()), (2, 1, 4));
@@ -389,13 +387,8 @@ mod tests {
         let (sketches, _) = distinct(Entity::Branch, records, None);
         let tally = Tally::default();
         let synced = super::sync(&table, sketches, None, None, NOW, &tally).await.unwrap();
-        assert_eq!(
-            synced,
-            Synced {
-                rejected: 1,
-                superseded: 1
-            }
-        );
+        assert_eq!((synced.rejected.total(), synced.superseded), (1, 1));
+        assert!(!synced.is_whole());
         assert_eq!((tally.counts().inserted, tally.counts().rejected), (1, 1));
     }
 }

@@ -17,10 +17,12 @@ use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::queue::memory::MemoryQueue;
 use shared::queue::{Outbox, QueueError};
+use shared::rejections::Rejections;
 use shared::state::StateTable;
 use shared::state::memory::MemoryState;
 use shared::table::memory::MemoryTable;
 use shared::value::Value;
+use shared::vendor::excerpt::Excerpts;
 use shared::vendor::scripted::{Reply, ScriptedVendor};
 use shared::vendor::{FetchError, Query};
 use time::macros::utc_datetime;
@@ -28,6 +30,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod deletions;
+mod rejected;
 
 const SCHEDULE: &str = include_str!("../../../events/branches-schedule.json");
 const SCHEDULER: &str = include_str!("../../../events/branches-scheduler.json");
@@ -71,7 +74,8 @@ impl World {
             table: table.clone(),
             employee_queue: employee_queue.clone(),
             checkpoints: Checkpoints::new(state.clone(), clock.clone(), Jitter::seeded(1)),
-            rosters: Rosters::new(state, DeletionRules::default()),
+            rosters: Rosters::new(state.clone(), DeletionRules::default()),
+            rejections: Rejections::new(state, clock.clone(), Excerpts::default()),
             accounts: Accounts::none(),
         };
         Self {

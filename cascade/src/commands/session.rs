@@ -17,11 +17,13 @@ use shared::deletions::{DEFAULT_MAX_PERCENT, DeletionRules, Rosters};
 use shared::jitter::Jitter;
 use shared::lambda::install_tls;
 use shared::quota::{Quota, QuotaSettings};
+use shared::rejections::Rejections;
 use shared::state::StateTable;
 use shared::state::dynamodb::DynamoState;
 use shared::telemetry::{self, Process};
 use shared::topic::sns::SnsTopic;
 use shared::vendor::client::{ApiKey, VendorClient, VendorSettings};
+use shared::vendor::excerpt::Excerpts;
 use time::UtcDateTime;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
@@ -218,10 +220,11 @@ impl Session {
         let jitter = Jitter::random();
         let aws = cloud.sdk_config();
         let state_table: Arc<dyn StateTable> = Arc::new(DynamoState::new(&aws, places.state_table.clone()));
+        let api_key = api_key(args)?;
         let client = VendorClient::new(
             &VendorSettings {
                 base_url: vendor_url.clone(),
-                api_key: api_key(args)?,
+                api_key: api_key.clone(),
                 time_out: if vendor.is_some() { SIMULATED_TIME_OUT } else { TIME_OUT },
                 max_answer_bytes: MAX_ANSWER_BYTES,
             },
@@ -250,6 +253,7 @@ impl Session {
                 Some(state_table.clone()),
                 args.deletions.with_max_percent(args.deletions_max_percent),
             ),
+            rejections: Rejections::new(Some(state_table.clone()), clock.clone(), Excerpts::new(api_key)),
             lookback: Lookback::hours(args.lookback),
             clock: clock.clone(),
             jitter,

@@ -24,6 +24,7 @@ use shared::jitter::Jitter;
 use shared::lambda::install_tls;
 use shared::queue::sqs::SqsQueue;
 use shared::quota::{Quota, QuotaSettings};
+use shared::rejections::Rejections;
 use shared::run::RunId;
 use shared::state::StateTable;
 use shared::state::dynamodb::DynamoState;
@@ -31,6 +32,7 @@ use shared::table::dynamodb::DynamoTable;
 use shared::telemetry::{self, Process};
 use shared::topic::sns::SnsTopic;
 use shared::vendor::client::{ApiKey, VendorClient, VendorSettings};
+use shared::vendor::excerpt::Excerpts;
 use time::UtcDateTime;
 use time::macros::utc_datetime;
 use tokio_util::sync::CancellationToken;
@@ -165,7 +167,7 @@ impl House {
     pub(crate) fn pipeline_with_key(&self, lookback: Lookback, api_key: Option<&str>) -> Pipeline {
         let checkpoints = Checkpoints::new(None, self.clock.clone(), self.jitter());
         let rosters = Rosters::new(None, DeletionRules::default());
-        self.pipeline_of(lookback, api_key, checkpoints, rosters, Accounts::none())
+        self.pipeline_of(lookback, api_key, None, checkpoints, rosters, Accounts::none())
     }
 
     /// A pipeline that remembers what is done, keeps account of its runs, and looks for deletions.
@@ -177,8 +179,16 @@ impl House {
         let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
         let rosters = Rosters::new(Some(state.clone()), rules);
         let quota = self.setup.quota;
-        let accounts = Accounts::new(Some(state), Some(topic), clock, jitter, "test".to_owned(), Some(quota));
-        self.pipeline_of(Lookback::hours(24), self.setup.api_key, checkpoints, rosters, accounts)
+        let accounts = Accounts::new(
+            Some(state.clone()),
+            Some(topic),
+            clock,
+            jitter,
+            "test".to_owned(),
+            Some(quota),
+        );
+        let (lookback, api_key) = (Lookback::hours(24), self.setup.api_key);
+        self.pipeline_of(lookback, api_key, Some(state), checkpoints, rosters, accounts)
     }
 
     /// The accounts as another process than the collectors' keeps them.
@@ -200,6 +210,7 @@ impl House {
         &self,
         lookback: Lookback,
         api_key: Option<&str>,
+        state: Option<Arc<dyn StateTable>>,
         checkpoints: Checkpoints,
         rosters: Rosters,
         accounts: Accounts,
@@ -208,6 +219,7 @@ impl House {
             vendor: self.client(api_key),
             checkpoints,
             rosters,
+            rejections: Rejections::new(state, self.clock.clone(), Excerpts::default()),
             accounts,
             lookback,
             clock: self.clock.clone(),
@@ -232,6 +244,7 @@ impl House {
             checkpoints: Checkpoints::new(None, self.clock.clone(), self.jitter()),
             accounts: Accounts::none(),
             rosters: Rosters::new(None, DeletionRules::default()),
+            rejections: Rejections::new(None, self.clock.clone(), Excerpts::default()),
             vendor,
             table: Arc::new(table),
             sale_queue: Arc::new(queue),

@@ -17,10 +17,12 @@ use shared::deletions::{DeletionRules, Rosters};
 use shared::entity::Entity;
 use shared::jitter::Jitter;
 use shared::quota::{Quota, QuotaSettings};
+use shared::rejections::Rejections;
 use shared::run::RunId;
 use shared::state::StateTable;
 use shared::vendor::Vendor;
 use shared::vendor::client::{VendorClient, VendorSettings};
+use shared::vendor::excerpt::Excerpts;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -197,7 +199,8 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
     let checkpoints = Checkpoints::new(Some(state.clone()), clock.clone(), jitter.clone());
     let percent = if plan.believes_all { 100 } else { MOST_DELETED_PERCENT };
     let rules = DeletionRules::of(&Entity::ALL).with_max_percent(percent);
-    let rosters = Rosters::new(Some(state), rules);
+    let rosters = Rosters::new(Some(state.clone()), rules);
+    let rejections = Rejections::new(Some(state), clock.clone(), Excerpts::default());
     let queue = |which| {
         Arc::new(SimQueue {
             world: world.clone(),
@@ -219,6 +222,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             checkpoints,
             accounts,
             rosters,
+            rejections,
         }),
         Kind::Salespersons => Function::Salespersons(SalespersonCollector {
             vendor,
@@ -230,6 +234,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             checkpoints,
             accounts,
             rosters,
+            rejections,
         }),
         Kind::Sales => Function::Sales(SaleCollector {
             vendor,
@@ -241,6 +246,7 @@ fn start(world: &Arc<World>, kind: Kind) -> Live {
             checkpoints,
             accounts,
             rosters,
+            rejections,
         }),
     };
     Live {

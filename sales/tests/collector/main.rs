@@ -19,10 +19,12 @@ use shared::id::Id;
 use shared::jitter::Jitter;
 use shared::queue::memory::MemoryQueue;
 use shared::record::Key;
+use shared::rejections::Rejections;
 use shared::state::StateTable;
 use shared::state::memory::MemoryState;
 use shared::table::memory::MemoryTable;
 use shared::value::Value;
+use shared::vendor::excerpt::Excerpts;
 use shared::vendor::scripted::{Reply, ScriptedVendor};
 use shared::vendor::{FetchError, Query};
 use time::macros::utc_datetime;
@@ -35,6 +37,7 @@ mod events;
 mod once;
 mod poll;
 mod records;
+mod rejected;
 
 /// What the collector works with, and the collector. It is 01:02:03.456 on 21 November 2026.
 struct World {
@@ -72,7 +75,8 @@ impl World {
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
             checkpoints: Checkpoints::new(state.clone(), clock.clone(), Jitter::seeded(2)),
-            rosters: Rosters::new(state, DeletionRules::default()),
+            rosters: Rosters::new(state.clone(), DeletionRules::default()),
+            rejections: Rejections::new(state, clock.clone(), Excerpts::default()),
             accounts: Accounts::none(),
         };
         Self {

@@ -18,10 +18,12 @@ use shared::jitter::Jitter;
 use shared::queue::DeadLetter;
 use shared::queue::memory::MemoryQueue;
 use shared::record::Key;
+use shared::rejections::Rejections;
 use shared::state::StateTable;
 use shared::state::memory::MemoryState;
 use shared::table::memory::MemoryTable;
 use shared::value::Value;
+use shared::vendor::excerpt::Excerpts;
 use shared::vendor::scripted::{Reply, ScriptedVendor};
 use shared::vendor::{FetchError, Query};
 use time::macros::utc_datetime;
@@ -29,6 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod deletions;
+mod rejected;
 
 const POLL: &str = include_str!("../../../events/poll.json");
 const DIRECT: &str = include_str!("../../../events/salesperson.json");
@@ -71,7 +74,8 @@ impl World {
             poll_window: Duration::from_secs(50),
             jitter: Jitter::seeded(1),
             checkpoints: Checkpoints::new(state.clone(), clock.clone(), Jitter::seeded(2)),
-            rosters: Rosters::new(state, DeletionRules::default()),
+            rosters: Rosters::new(state.clone(), DeletionRules::default()),
+            rejections: Rejections::new(state, clock.clone(), Excerpts::default()),
             accounts: Accounts::none(),
         };
         Self {

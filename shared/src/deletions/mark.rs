@@ -8,7 +8,8 @@ use crate::change::Change;
 use crate::entity::DELETED_AT;
 use crate::id::Id;
 use crate::record::{Key, Rejection};
-use crate::sync::{MAX_CONFLICTS, is_later, never_still, reject};
+use crate::rejections::log;
+use crate::sync::{MAX_CONFLICTS, is_later, never_still};
 use crate::table::{MAX_READ, Table, TableError, Write, Written};
 use crate::tally::Tally;
 use crate::value::Value;
@@ -95,7 +96,7 @@ async fn mark_slice(
                     all.written += 1;
                 }
                 Ok(Written::Changed(now)) => conflicts.push((key, now)),
-                Ok(Written::Refused(reason)) => reject(key.id.as_str(), &Rejection::Unmarkable(reason), tally),
+                Ok(Written::Refused(reason)) => log(key.id.as_str(), &Rejection::Unmarkable(reason), tally),
                 Err(error) => {
                     failure.get_or_insert(error);
                 }

@@ -34,12 +34,7 @@ impl DeletionRules {
         if text.trim() == "none" {
             return Some(Self::of(&[]));
         }
-        let kind = |name: &str| match name.trim() {
-            "branches" => Some(Entity::Branch),
-            "employees" => Some(Entity::Salesperson),
-            "sales" => Some(Entity::Sale),
-            _ => None,
-        };
+        let kind = |name: &str| Entity::ALL.into_iter().find(|kind| kind.list_name() == name.trim());
         let kinds: Vec<_> = text.split(',').map(kind).collect::<Option<_>>()?;
         Some(Self::of(&kinds))
     }

@@ -30,6 +30,7 @@ const TRIES: u32 = 3;
 const TRY: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(1);
 
+/// An item as the SDK has it.
 type Item = HashMap<String, AttributeValue>;
 
 /// The state table on DynamoDB.
@@ -211,7 +212,7 @@ fn item(id: &str, entry: &Entry) -> Item {
 }
 
 /// The entry of an item. What is no part of an entry, somebody else has put there: it is left out.
-fn entry(mut item: Item) -> Entry {
+pub fn entry(mut item: Item) -> Entry {
     item.remove(ID);
     let mut whole = |name: &str| {
         item.remove(name)

@@ -15,8 +15,18 @@ use crate::value::shorten;
 
 /// An answer that is JSON, but not as the contract's section 1 says. No further try can mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the vendor's answer is not as expected: {0}")]
-pub struct MalformedAnswer(String);
+#[error("the vendor's answer is not as expected: {reason}")]
+pub struct MalformedAnswer {
+    reason: String,
+    page: usize,
+}
+
+impl MalformedAnswer {
+    /// Which of its pages it is, from 0.
+    pub fn page(&self) -> usize {
+        self.page
+    }
+}
 
 /// Where an answer's records stand in it.
 #[derive(Clone, Copy, Debug)]
@@ -40,40 +50,40 @@ pub enum Shape<'a> {
 /// If the answer does not have the shape, or is about another id than was asked for.
 pub fn records<'a>(pages: &'a [Bytes], shape: Shape<'_>) -> Result<Vec<&'a RawValue>, MalformedAnswer> {
     let mut all = Vec::new();
-    for page in pages {
-        let members = object(page, "the answer")?;
-        let result = member(&members, "result")?;
-        let list = match shape {
-            Shape::List => result,
-            Shape::Under { id_name, id, list } => {
-                let members = object(result.get().as_bytes(), "result")?;
-                let answered = Id::from_json(member(&members, id_name)?)
-                    .map_err(|error| MalformedAnswer(format!("result's {id_name} {error}")))?;
-                if answered != *id {
-                    return Err(MalformedAnswer(format!(
-                        "it is about {id_name} {}, not {id}",
-                        shorten(answered.as_str())
-                    )));
-                }
-                member(&members, list)?
-            }
-        };
-        let mut records: Vec<&RawValue> = serde_json::from_str(list.get())
-            .map_err(|_| MalformedAnswer("the records are not a JSON array".to_owned()))?;
+    for (page, body) in pages.iter().enumerate() {
+        let mut records = records_of_page(body, shape).map_err(|reason| MalformedAnswer { reason, page })?;
         all.append(&mut records);
     }
     Ok(all)
 }
 
-fn object<'a>(json: &'a [u8], what: &str) -> Result<BTreeMap<String, &'a RawValue>, MalformedAnswer> {
-    serde_json::from_slice(json).map_err(|_| MalformedAnswer(format!("{what} is not a JSON object")))
+fn records_of_page<'a>(page: &'a [u8], shape: Shape<'_>) -> Result<Vec<&'a RawValue>, String> {
+    let members = object(page, "the answer")?;
+    let result = member(&members, "result")?;
+    let list = match shape {
+        Shape::List => result,
+        Shape::Under { id_name, id, list } => {
+            let members = object(result.get().as_bytes(), "result")?;
+            let answered =
+                Id::from_json(member(&members, id_name)?).map_err(|error| format!("result's {id_name} {error}"))?;
+            if answered != *id {
+                return Err(format!(
+                    "it is about {id_name} {}, not {id}",
+                    shorten(answered.as_str())
+                ));
+            }
+            member(&members, list)?
+        }
+    };
+    serde_json::from_str(list.get()).map_err(|_| "the records are not a JSON array".to_owned())
 }
 
-fn member<'a>(members: &BTreeMap<String, &'a RawValue>, name: &str) -> Result<&'a RawValue, MalformedAnswer> {
-    members
-        .get(name)
-        .copied()
-        .ok_or_else(|| MalformedAnswer(format!("it has no {name}")))
+fn object<'a>(json: &'a [u8], what: &str) -> Result<BTreeMap<String, &'a RawValue>, String> {
+    serde_json::from_slice(json).map_err(|_| format!("{what} is not a JSON object"))
+}
+
+fn member<'a>(members: &BTreeMap<String, &'a RawValue>, name: &str) -> Result<&'a RawValue, String> {
+    members.get(name).copied().ok_or_else(|| format!("it has no {name}"))
 }
 
 /// A record of which only what decides about it has been read.
@@ -98,6 +108,8 @@ pub struct Unnamed<'a> {
     pub head: Head<'a>,
     /// Why.
     pub rejection: Rejection,
+    /// All of it.
+    pub raw: &'a RawValue,
 }
 
 /// The distinct records of an answer, in its order: of the same id twice, the last one stands. Beside them those that
@@ -131,6 +143,7 @@ pub fn distinct<'a>(
                 is_object,
                 head,
                 rejection,
+                raw,
             }),
         }
     }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::client::{ApiKey, VendorSettings};
+use super::excerpt::Excerpts;
 use super::transport::{Exchange, Memory, Outcome, Transport};
 use super::{link, rate_limit, retry_after};
 use crate::clock::Clock;
@@ -43,7 +44,7 @@ pub struct ClientError(#[source] reqwest::Error);
 /// The vendor over HTTP, with one connection pool.
 pub struct HttpTransport {
     http: reqwest::Client,
-    api_key: Option<ApiKey>,
+    excerpts: Excerpts,
     time_out: Duration,
     max_answer_bytes: usize,
     clock: Clock,
@@ -77,7 +78,7 @@ impl HttpTransport {
             .map_err(ClientError)?;
         Ok(Self {
             http,
-            api_key: settings.api_key.clone(),
+            excerpts: Excerpts::new(settings.api_key.clone()),
             time_out: settings.time_out,
             max_answer_bytes: settings.max_answer_bytes,
             clock,
@@ -187,20 +188,10 @@ impl HttpTransport {
         format!("the vendor answered {status}{separator}{said}")
     }
 
-    /// What the vendor said, as far as an error tells it: without the API key, and without what may be the beginning of
-    /// one where the text was cut.
+    /// What the vendor said, as far as an error tells it.
     fn excerpt(&self, said: &[u8]) -> String {
-        let text = String::from_utf8_lossy(&said[..said.len().min(MAX_REFUSAL_BYTES)]);
-        let (text, key_length) = match &self.api_key {
-            Some(key) => (key.redact(&text), key.forms()[0].len()),
-            None => (text.into_owned(), 0),
-        };
-        let text = text.trim();
-        let mut sound = text.chars().count();
-        if said.len() > MAX_REFUSAL_BYTES {
-            sound = sound.saturating_sub(key_length);
-        }
-        text.chars().take(sound.min(MAX_EXCERPT_CHARACTERS)).collect()
+        let text = self.excerpts.of(said, MAX_REFUSAL_BYTES);
+        text.trim().chars().take(MAX_EXCERPT_CHARACTERS).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::quota::Class;
 
 pub mod answer;
 pub mod client;
+pub mod excerpt;
 pub mod http;
 pub mod link;
 pub mod rate_limit;
@@ -47,9 +48,9 @@ impl Query {
     /// Path, name and value of the query's one parameter.
     pub fn parts(&self) -> (&'static str, &'static str, &str) {
         match self {
-            Self::Branch(name) => ("branches", "branch", name),
-            Self::Employees(branch_id) => ("employees", "branchID", branch_id.as_str()),
-            Self::Sales(employee_id) => ("sales", "employeeID", employee_id.as_str()),
+            Self::Branch(name) => (Entity::Branch.list_name(), "branch", name),
+            Self::Employees(branch_id) => (Entity::Salesperson.list_name(), "branchID", branch_id.as_str()),
+            Self::Sales(employee_id) => (Entity::Sale.list_name(), "employeeID", employee_id.as_str()),
         }
     }
 }
