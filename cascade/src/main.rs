@@ -7,13 +7,16 @@ use cascade::commands::bench::BenchArgs;
 use cascade::commands::dlq::DlqArgs;
 use cascade::commands::doctor::DoctorArgs;
 use cascade::commands::lake::LakeArgs;
+use cascade::commands::rejected::RejectedArgs;
 use cascade::commands::run::RunArgs;
 use cascade::commands::sql::SqlArgs;
 use cascade::commands::status::StatusArgs;
 use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
 use cascade::commands::verify::VerifyArgs;
-use cascade::commands::{CommandError, backfill, bench, dlq, doctor, lake, run, sql, status, up, vendor, verify};
+use cascade::commands::{
+    CommandError, backfill, bench, dlq, doctor, lake, rejected, run, sql, status, up, vendor, verify,
+};
 use clap::{Parser, Subcommand};
 use shared::error_chain;
 
@@ -36,6 +39,7 @@ enum Command {
     Up(UpArgs),
     Status(StatusArgs),
     Dlq(DlqArgs),
+    Rejected(RejectedArgs),
     Doctor(DoctorArgs),
     Lake(LakeArgs),
     Verify(VerifyArgs),
@@ -58,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Up(args) => up::up(args).await.map(|()| true),
         Command::Status(args) => status::status(args).await.map(|()| true),
         Command::Dlq(args) => dlq::dlq(args).await,
+        Command::Rejected(args) => rejected::rejected(args).await.map(|()| true),
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Lake(args) => lake::lake(args).await.map(|()| true),
         Command::Verify(args) => verify::verify(args).await,

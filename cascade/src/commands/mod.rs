@@ -5,6 +5,7 @@ pub mod bench;
 pub mod dlq;
 pub mod doctor;
 pub mod lake;
+pub mod rejected;
 pub mod run;
 pub mod sql;
 pub mod status;

@@ -84,6 +84,21 @@ impl User {
         Started(self.command(&self.run_arguments(arguments)).spawn().expect("it starts"))
     }
 
+    /// A simulated vendor of the small world, in a process of its own.
+    pub(crate) fn start_vendor(&self) -> Vendor {
+        let arguments = [&["vendor", "--port", "0", "--quota", "60000"], &SMALL[..]].concat();
+        let mut process = Started(self.command(&arguments).spawn().expect("it starts"));
+        let line = process.first_line();
+        let url = line
+            .strip_prefix("The vendor answers at ")
+            .and_then(|line| line.split(',').next())
+            .unwrap_or_else(|| panic!("a URL in {line:?}"));
+        Vendor {
+            url: url.to_owned(),
+            _process: process,
+        }
+    }
+
     /// The lines of the log so far, the last one only if it is whole.
     pub(crate) fn log(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.data().join("log.jsonl")).unwrap_or_default();
@@ -212,6 +227,25 @@ impl Drop for Started {
     }
 }
 
+/// A simulated vendor that is running.
+pub(crate) struct Vendor {
+    pub(crate) url: String,
+    _process: Started,
+}
+
+impl Vendor {
+    /// Tells it what to do wrong from now on.
+    pub(crate) async fn tell(&self, faults: Value) {
+        install_tls();
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let request = client
+            .post(format!("{}/_vendor/faults", self.url))
+            .body(faults.to_string());
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
+    }
+}
+
 fn counts(run: &Value, stage: &str) -> Value {
     let counts = &run["outcome"]["stages"][stage];
     json!([
@@ -317,23 +351,12 @@ fn a_run_without_json_says_in_words_what_it_did() {
 async fn a_salesperson_who_is_not_found_ends_the_run_with_1_and_what_is_left() {
     // given a vendor in another process, which does not find one of its salespersons
     let user = User::new();
-    let arguments = [&["vendor", "--port", "0", "--quota", "60000"], &SMALL[..]].concat();
-    let mut vendor = Started(user.command(&arguments).spawn().expect("it starts"));
-    let line = vendor.first_line();
-    let url = line
-        .strip_prefix("The vendor answers at ")
-        .and_then(|line| line.split(',').next())
-        .unwrap_or_else(|| panic!("a URL in {line:?}"));
+    let vendor = user.start_vendor();
     let lost = small_world().expected_salespersons().swap_remove(7).id;
-    let tell = async |faults: Value| {
-        install_tls();
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let request = client.post(format!("{url}/_vendor/faults")).body(faults.to_string());
-        let answer = request.send().await.expect("an answer");
-        assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
-    };
-    tell(json!({"targets": [{"path": "/sales", "id": lost, "fault": {"status": 404}}]})).await;
-    let arguments = ["run", "--data", "data", "--vendor", url, "--quota", "60000"];
+    vendor
+        .tell(json!({"targets": [{"path": "/sales", "id": lost, "fault": {"status": 404}}]}))
+        .await;
+    let arguments = ["run", "--data", "data", "--vendor", &vendor.url, "--quota", "60000"];
     // when
     let run = user.cascade(&arguments);
     // then
@@ -378,7 +401,7 @@ async fn a_salesperson_who_is_not_found_ends_the_run_with_1_and_what_is_left() {
     assert!(words.stdout.contains(": incomplete, 164 inserted"), "{}", words.stdout);
     user.tables().await.assert_same(&expected);
     // and when the vendor finds him again, the next run has nothing more to complain of
-    tell(json!({})).await;
+    vendor.tell(json!({})).await;
     user.cascade(&arguments).assert_status(0);
 }
 

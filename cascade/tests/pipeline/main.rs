@@ -13,3 +13,4 @@ mod lake;
 mod loads;
 mod model;
 mod quota;
+mod rejected;

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use self::print::{Done, Dry, List, Seen, Show, printable, typed_with};
+use self::print::{Done, Dry, List, Seen, Show, typed_with};
 use super::CommandError;
-use super::output::say;
+use super::output::{printable, say};
 use super::place::{Place, PlaceArgs, Where};
 use super::run::interrupted;
 use super::session::{ENVIRONMENT, Listen, Session, SessionArgs, WorldArgs, parse_count};

@@ -6,19 +6,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use terminal_size::{Width, terminal_size_of};
 use time::UtcDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::super::output::{printable, table};
 use super::{Change, Way, grouped};
 use crate::dead_letters::{DeadLetterQueue, Found, Letter, Origin, Outcome, TRUNCATED};
-
-/// The least room that a reason has in a table, however narrow the terminal is.
-const LEAST_REASON: usize = 24;
 
 /// What a look into several queues has shown.
 #[derive(Debug)]
@@ -554,56 +549,6 @@ fn age(age: Option<Duration>) -> String {
     humantime::format_duration(Duration::from_secs(seconds / unit * unit)).to_string()
 }
 
-/// A table with the columns `right` aligned to the right, and `flexible` shortened to what the terminal has room for.
-fn table<const N: usize>(header: [&str; N], right: &[usize], flexible: usize, mut rows: Vec<[String; N]>) -> Table {
-    if let Some((Width(width), _)) = terminal_size_of(std::io::stdout()) {
-        shorten(&header, flexible, &mut rows, width.into());
-    }
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header).add_rows(rows);
-    for (place, column) in table.column_iter_mut().enumerate() {
-        if right.contains(&place) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-/// Cuts the cells of one column so that a row fits into `width`.
-fn shorten<const N: usize>(header: &[&str; N], flexible: usize, rows: &mut [[String; N]], width: usize) {
-    let width_of = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([header[column].len()]).max().unwrap_or_default()
-    };
-    // Each cell has a blank on both sides.
-    let others: usize = (0..N)
-        .filter(|column| *column != flexible)
-        .map(|column| width_of(column) + 2)
-        .sum();
-    let room = width.saturating_sub(others + 2).max(LEAST_REASON);
-    for row in rows {
-        if row[flexible].chars().count() > room {
-            row[flexible] = row[flexible].chars().take(room - 1).chain(['…']).collect();
-        }
-    }
-}
-
-/// A text on one line, without characters that steer a terminal, turn the writing round or cannot be seen.
-pub(super) fn printable(text: &str) -> String {
-    let mut printable = String::new();
-    for character in text.chars() {
-        match character {
-            '\n' | '\r' | '\t' => printable.push(' '),
-            control if control.is_control() => printable.extend(control.escape_unicode()),
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                printable.extend(character.escape_unicode());
-            }
-            plain => printable.push(plain),
-        }
-    }
-    printable
-}
-
 /// To this depth JSON is indented. Deeper, it is for no reader, and the blanks would grow with the square of its length.
 const DEEPEST: usize = 32;
 
@@ -719,27 +664,6 @@ mod tests {
             ["0s", "1m 1s", "59m 59s", "2h 2m", "1day 2h"]
         );
         assert_eq!(age(None), "?");
-    }
-
-    #[test]
-    fn a_reason_is_cut_to_the_terminals_width_and_no_further_than_can_be_read() {
-        let cut = |width| {
-            let mut rows = vec![["sale".to_owned(), "r".repeat(100)]];
-            shorten(&["queue", "reason"], 1, &mut rows, width);
-            rows[0][1].clone()
-        };
-        // 5 of "queue" and two blanks to each cell
-        assert_eq!(cut(60), format!("{}…", "r".repeat(50)));
-        assert_eq!(cut(109), "r".repeat(100));
-        assert_eq!(cut(10).chars().count(), LEAST_REASON);
-    }
-
-    #[test]
-    fn what_would_steer_a_terminal_is_escaped() {
-        assert_eq!(printable("a\u{1b}[2Jb\nc é"), "a\\u{1b}[2Jb c é");
-        let unseen = "\u{200b}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}";
-        let escaped = r"\u{200b}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}";
-        assert_eq!(printable(unseen), escaped);
     }
 
     #[test]
