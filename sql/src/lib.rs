@@ -11,6 +11,7 @@ pub mod diagnosis;
 mod functions;
 pub mod location;
 pub mod output;
+pub mod place;
 pub mod prompt;
 pub mod s3;
 pub mod session;

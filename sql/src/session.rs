@@ -5,12 +5,15 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::catalog::view::ViewTable;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use futures::stream::{BoxStream, StreamExt};
 use lake::layout::{CHANGES, EXTENSION, PARTITION, folder};
@@ -212,7 +215,10 @@ impl Lake {
             .with_allow_dml(false)
             .with_allow_statements(false);
         reads.verify_plan(&plan).map_err(|_| Failure::Refused)?;
-        let mut rows = self.context.execute_logical_plan(plan).await?.execute_stream().await?;
+        let frame = self.context.execute_logical_plan(plan).await?;
+        let task = Arc::new(frame.task_ctx());
+        let plan = interruptible(frame.create_physical_plan().await?)?;
+        let mut rows = execute_stream(plan, task)?;
         let schema = headed(&rows.schema(), &statement.headings);
         let first = rows.next().await.transpose()?;
         let rows = futures::stream::iter(first.map(Ok)).chain(rows);
@@ -228,6 +234,19 @@ impl Lake {
             rows: rows.boxed(),
         })
     }
+}
+
+/// The plan, with a pause every some batches above whatever makes many rows of few: DataFusion pauses where rows are read,
+/// and a join of a few files can go on for hours without another read, deaf to Ctrl-C.
+fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let paused = plan.transform_up(|node| {
+        Ok(if node.children().len() > 1 {
+            Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>)
+        } else {
+            Transformed::no(node)
+        })
+    })?;
+    Ok(paused.data)
 }
 
 /// The columns, by their headings where they have one.

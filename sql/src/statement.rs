@@ -7,7 +7,8 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, Select, SelectItem, SetExpr, 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
-use crate::diagnosis::{Diagnosis, Known, Place};
+use crate::diagnosis::{Diagnosis, Known};
+use crate::place::Place;
 
 /// How deeply a question may be nested: the parser and the planner call themselves as deep.
 const DEEPEST: usize = 64;

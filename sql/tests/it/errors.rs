@@ -1,6 +1,7 @@
 //! What is said of a question that has no answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use sql::console::Console;
@@ -145,6 +146,20 @@ async fn a_question_that_needs_too_much_memory_ends_in_an_error() {
     let mut answer = Vec::new();
     console.answer(sorted, &mut answer).await.unwrap();
     assert!(String::from_utf8(answer).unwrap().ends_with("\n1000000\n"));
+}
+
+#[tokio::test]
+async fn a_question_without_end_can_be_given_up() {
+    let console = Streams::new().await.console(Format::Csv).await;
+    for endless in [
+        "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b, generate_series(1, 100000) c",
+        "SELECT max(a.value + b.value) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b",
+    ] {
+        // given nobody but this thread to notice that time is up
+        let mut answer = Vec::new();
+        let answered = tokio::time::timeout(Duration::from_millis(500), console.answer(endless, &mut answer)).await;
+        assert!(answered.is_err(), "{endless}");
+    }
 }
 
 #[tokio::test]
