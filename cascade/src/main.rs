@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use cascade::commands::backfill::BackfillArgs;
 use cascade::commands::bench::BenchArgs;
+use cascade::commands::dashboard::DashboardArgs;
 use cascade::commands::dlq::DlqArgs;
 use cascade::commands::doctor::DoctorArgs;
 use cascade::commands::lake::LakeArgs;
@@ -15,7 +16,7 @@ use cascade::commands::up::UpArgs;
 use cascade::commands::vendor::VendorArgs;
 use cascade::commands::verify::VerifyArgs;
 use cascade::commands::{
-    CommandError, backfill, bench, dlq, doctor, lake, rejected, run, sql, status, up, vendor, verify,
+    CommandError, backfill, bench, dashboard, dlq, doctor, lake, rejected, run, sql, status, up, vendor, verify,
 };
 use clap::{Parser, Subcommand};
 use shared::error_chain;
@@ -38,6 +39,7 @@ enum Command {
     Run(RunArgs),
     Up(UpArgs),
     Status(StatusArgs),
+    Dashboard(DashboardArgs),
     Dlq(DlqArgs),
     Rejected(RejectedArgs),
     Doctor(DoctorArgs),
@@ -61,6 +63,7 @@ async fn main() -> ExitCode {
         Command::Run(args) => run::run(args).await,
         Command::Up(args) => up::up(args).await.map(|()| true),
         Command::Status(args) => status::status(args).await.map(|()| true),
+        Command::Dashboard(args) => dashboard::dashboard(args).await.map(|()| true),
         Command::Dlq(args) => dlq::dlq(args).await,
         Command::Rejected(args) => rejected::rejected(args).await.map(|()| true),
         Command::Doctor(args) => doctor::doctor(args).await,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct State {
     /// Where the cloud listened when it was started last.
     #[serde(default)]
     pub endpoint: Option<String>,
+    /// The vendor's quota in requests a minute, as it was said when the cloud was started last with collectors.
+    #[serde(default)]
+    pub quota: Option<NonZeroU32>,
     /// What the last hourly run came to.
     #[serde(default)]
     pub last_run: Option<RunOutcome>,
@@ -212,6 +216,7 @@ impl State {
         Self {
             source,
             endpoint: None,
+            quota: None,
             last_run: None,
             path: data.join(FILE),
         }

@@ -2,6 +2,7 @@
 
 pub mod backfill;
 pub mod bench;
+pub mod dashboard;
 pub mod dlq;
 pub mod doctor;
 pub mod lake;
@@ -24,9 +25,11 @@ use thiserror::Error;
 use crate::backfill::BackfillError;
 use crate::bench::BenchError;
 use crate::cloud::CloudError;
+use crate::dashboard::DashboardError;
 use crate::feed::FeedError;
 use crate::pipeline::DepthError;
 use crate::state::StateError;
+use crate::status::StatusError;
 use crate::vendor::{FaultsError, VendorError};
 
 /// Why a command could not be carried out.
@@ -47,12 +50,18 @@ pub enum CommandError {
     /// A backfill.
     #[error(transparent)]
     Backfill(#[from] BackfillError),
+    /// A service that was asked how things stand.
+    #[error(transparent)]
+    Status(#[from] StatusError),
     /// A measurement.
     #[error(transparent)]
     Bench(#[from] BenchError),
     /// The lake.
     #[error(transparent)]
     Feed(#[from] FeedError),
+    /// The page.
+    #[error(transparent)]
+    Dashboard(#[from] DashboardError),
     /// The user.
     #[error("interrupted")]
     Interrupted,

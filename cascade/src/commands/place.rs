@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use clap::Args;
-use serde::Serialize;
 use shared::clock::Clock;
 use shared::lambda::{install_tls, sdk_config};
 
@@ -12,6 +11,7 @@ use super::CommandError;
 use super::session::{ENVIRONMENT, LOOPBACK};
 use crate::cloud::{Cloud, CloudError, CloudOptions, sdk_config_for};
 use crate::state::{Source, State};
+pub(super) use crate::status::Where;
 
 /// How long an environment's name may be: the names of its resources have to fit their services' limits.
 const LONGEST_ENVIRONMENT: usize = 30;
@@ -67,16 +67,6 @@ pub(super) fn parse_environment(text: &str) -> Result<String, String> {
             "expected small letters, digits and hyphens, at most {LONGEST_ENVIRONMENT}, the first a letter"
         ))
     }
-}
-
-/// Which of the two it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Where {
-    /// In the embedded cloud.
-    Here,
-    /// Wherever the AWS environment points to.
-    Aws,
 }
 
 /// A place that can be looked at. [`Place::close`] ends what was started for it.
@@ -158,6 +148,18 @@ impl Place {
         Ok(())
     }
 
+    /// Tells other commands where the embedded cloud is that this process has: for one that keeps it for long.
+    ///
+    /// # Errors
+    /// If the state cannot be written.
+    pub(super) fn offer(&mut self) -> Result<(), CommandError> {
+        if let (Some((cloud, _)), Some(state)) = (&self.own, &mut self.state) {
+            state.endpoint = Some(cloud.endpoint());
+            state.save()?;
+        }
+        Ok(())
+    }
+
     /// Ends the cloud that was started to look at it.
     ///
     /// # Errors
@@ -167,6 +169,18 @@ impl Place {
             Some((cloud, _)) => Ok(cloud.shutdown().await?),
             None => Ok(()),
         }
+    }
+
+    /// Ends it as [`Place::close`] does, after it was offered to others.
+    ///
+    /// # Errors
+    /// If its files or the state could not be written in full.
+    pub(super) async fn withdraw(mut self) -> Result<(), CommandError> {
+        if let (Some(_), Some(state)) = (&self.own, &mut self.state) {
+            state.endpoint = None;
+            state.save()?;
+        }
+        self.close().await
     }
 }
 

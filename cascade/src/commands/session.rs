@@ -262,6 +262,7 @@ impl Session {
         let pipeline = Pipeline::new(&aws, places.clone(), options);
         let feed = Feed::open(&aws, ENVIRONMENT, &args.data, Some(state_table))?;
         state.endpoint = Some(cloud.endpoint());
+        state.quota = Some(quota);
         state.reach(clock.now())?;
         Ok(Self {
             cloud,

@@ -1,6 +1,6 @@
-//! `cascade up`: the cloud, the vendor and the schedule, until Ctrl-C.
+//! `cascade up`: the cloud, the vendor, the schedule and the page, until Ctrl-C.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -12,13 +12,16 @@ use shared::tally::Counts;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::CommandError;
+use super::dashboard;
 use super::output::say;
 use super::run::interrupted;
-use super::session::{LOOPBACK, Listen, Session, SessionArgs, parse_count};
+use super::session::{ENVIRONMENT, LOOPBACK, Listen, Session, SessionArgs, parse_count};
+use crate::dashboard::{Cadence, Dashboard, ObserverOptions, Site};
 use crate::pipeline::{Stage, View};
 use crate::state::next_hour;
+use crate::status::Where;
 
-/// Keep the cloud, the vendor and the schedule running on fixed ports, until Ctrl-C
+/// Keep the cloud, the vendor, the schedule and the page of `cascade dashboard` running on fixed ports, until Ctrl-C
 #[derive(Debug, Args)]
 pub struct UpArgs {
     #[command(flatten)]
@@ -26,8 +29,8 @@ pub struct UpArgs {
     /// How many times faster than the clock on the wall the hours and minutes of the schedule pass
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "vendor", value_parser = parse_count)]
     speed: NonZeroU32,
-    /// The address that cloud and vendor listen on; whoever reaches it is let in. Containers on Linux reach Docker's
-    /// bridge, which usually is 172.17.0.1
+    /// The address that cloud, vendor and page listen on; whoever reaches it is let in, to the page with the token that its
+    /// address then holds. Containers on Linux reach Docker's bridge, which usually is 172.17.0.1
     #[arg(long, value_name = "ADDRESS", default_value_t = LOOPBACK)]
     bind: IpAddr,
     /// The cloud's port
@@ -36,6 +39,12 @@ pub struct UpArgs {
     /// The simulated vendor's port
     #[arg(long, value_name = "N", default_value_t = 8701)]
     vendor_port: u16,
+    /// The port of the page that shows all of it live; 0: any that is free
+    #[arg(long, value_name = "N", default_value_t = dashboard::PORT)]
+    dashboard_port: u16,
+    /// Serve no page
+    #[arg(long, conflicts_with = "dashboard_port")]
+    no_dashboard: bool,
     /// Offer the cloud and the vendor without running the collectors
     #[arg(long)]
     no_schedule: bool,
@@ -56,7 +65,7 @@ const COMPACTION: Duration = Duration::from_secs(60 * 60);
 /// Runs until Ctrl-C.
 ///
 /// # Errors
-/// If the cloud, the vendor or the state cannot be used.
+/// If the cloud, the vendor, the page's port or the state cannot be used.
 pub async fn up(args: UpArgs) -> Result<(), CommandError> {
     let listen = Listen {
         address: args.bind,
@@ -77,6 +86,13 @@ pub async fn up(args: UpArgs) -> Result<(), CommandError> {
         "  aws --endpoint-url {endpoint} dynamodb scan --table-name {} --max-items 3\n",
         session.places.branch_table
     ))?;
+    let page = match serve_page(&args, &session).await {
+        Ok(page) => page,
+        Err(failure) => {
+            session.shutdown().await?;
+            return Err(failure);
+        }
+    };
     say(format_args!(
         "`cascade status` counts rows and messages, {} has the log. Ctrl-C ends all.\n",
         session.log.display()
@@ -112,7 +128,30 @@ pub async fn up(args: UpArgs) -> Result<(), CommandError> {
     }
     session.feed.carry().await?;
     session.state.reach(session.clock.now())?;
+    if let Some(page) = page {
+        page.shutdown().await;
+    }
     session.shutdown().await
+}
+
+/// Serves the page, unless it is not wanted, and says where.
+async fn serve_page(args: &UpArgs, session: &Session) -> Result<Option<Dashboard>, CommandError> {
+    if args.no_dashboard {
+        return Ok(None);
+    }
+    let options = ObserverOptions {
+        site: Site::Here {
+            config: session.cloud.sdk_config(),
+            data: args.session.data.clone(),
+            follows: false,
+        },
+        environment: ENVIRONMENT.to_owned(),
+        cadence: Cadence::of(Where::Here, Cadence::usual(Where::Here)),
+        stop: session.stop.child_token(),
+    };
+    dashboard::serve(SocketAddr::new(args.bind, args.dashboard_port), options)
+        .await
+        .map(Some)
 }
 
 /// The branch collector at the start and at every full hour by the session's clock.

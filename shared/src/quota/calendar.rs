@@ -32,7 +32,7 @@ pub const WINDOW: Duration = Duration::from_millis(WINDOW_SLOTS * SLOT.as_millis
 const SLOTS_A_SECOND: u64 = 1000 / SLOT.as_millis() as u64;
 
 /// How long promises are kept that count no more: longer than a clock that is behind can ask for.
-const KEPT_SLOTS: u64 = WINDOW_SLOTS + 4 * SLOTS_A_SECOND;
+pub const KEPT_SLOTS: u64 = WINDOW_SLOTS + 4 * SLOTS_A_SECOND;
 
 /// The share of the quota that background work is given at the least while live work could use all of it, and that is left
 /// free for live work while there is none: one in this many.
@@ -99,7 +99,8 @@ pub struct Promised {
 }
 
 impl Promised {
-    fn all(self) -> u32 {
+    /// All of them.
+    pub fn all(self) -> u32 {
         self.live.saturating_add(self.background).saturating_add(self.foreign)
     }
 
@@ -136,6 +137,11 @@ pub struct Calendar {
 struct Promises(BTreeMap<Slot, Promised>);
 
 impl Calendar {
+    /// The slots with promises, the earliest first: those to come, and those of the last [`KEPT_SLOTS`].
+    pub fn promises(&self) -> impl Iterator<Item = (Slot, Promised)> {
+        self.promises.0.iter().map(|(slot, promised)| (*slot, *promised))
+    }
+
     /// Forgets what counts no more at `now`.
     pub fn forget_before(&mut self, now: Slot) {
         self.promises.0 = self.promises.0.split_off(&now.saturating_sub(KEPT_SLOTS));

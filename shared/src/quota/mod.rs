@@ -53,7 +53,8 @@ impl QuotaSettings {
         }
     }
 
-    fn limits(self) -> Limits {
+    /// How many requests may be promised.
+    pub fn limits(self) -> Limits {
         let part = u64::from(self.requests_per_minute.get()) * u64::from(self.share_percent) / 100;
         let part = u32::try_from(part).ok().and_then(NonZeroU32::new);
         Limits {

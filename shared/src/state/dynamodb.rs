@@ -1,6 +1,6 @@
 //! The state table on DynamoDB.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,9 +10,10 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use serde_json::{Map, Number, Value};
 use time::UtcDateTime;
+use tokio::time::sleep;
 
 use super::{Addition, Entry, StateError, StateTable, Swapped};
 
@@ -29,6 +30,17 @@ const VERSION: &str = "version";
 const TRIES: u32 = 3;
 const TRY: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(1);
+
+/// How many entries one request reads; DynamoDB's limit.
+const MOST_READ: usize = 100;
+
+/// How long before each try those entries are waited for that DynamoDB left out of the one before.
+const READ_AGAIN_AFTER: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1600),
+];
 
 /// An item as the SDK has it.
 type Item = HashMap<String, AttributeValue>;
@@ -55,6 +67,57 @@ impl DynamoState {
             client: Client::from_conf(config),
             table,
         }
+    }
+
+    /// Those of the entries `ids` that are there, by their ids, as they were a moment ago: a reading that may be old costs half
+    /// of one that may not.
+    ///
+    /// # Errors
+    /// If they could not be read.
+    pub async fn read_all(&self, ids: &[String]) -> Result<BTreeMap<String, Entry>, StateError> {
+        let mut entries = BTreeMap::new();
+        for part in ids.chunks(MOST_READ) {
+            let keys = part
+                .iter()
+                .map(|id| Item::from([(ID.to_owned(), AttributeValue::S(id.clone()))]));
+            let mut left = Some(keys.collect::<Vec<_>>());
+            for wait in READ_AGAIN_AFTER {
+                let Some(keys) = left.take() else { break };
+                sleep(wait).await;
+                left = self.read_part(keys, &mut entries).await?;
+            }
+            if left.is_some() {
+                return Err(StateError {
+                    action: "be read",
+                    source: "DynamoDB left entries out again and again: it is asked for more than it gives".into(),
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Adds the entries of these keys to `entries`; answers the keys that were left out, if there are any.
+    async fn read_part(
+        &self,
+        keys: Vec<Item>,
+        entries: &mut BTreeMap<String, Entry>,
+    ) -> Result<Option<Vec<Item>>, StateError> {
+        let request = KeysAndAttributes::builder().set_keys(Some(keys)).build();
+        let request = request.map_err(|error| StateError {
+            action: "be read",
+            source: error.into(),
+        })?;
+        let asked = self.client.batch_get_item().request_items(&self.table, request);
+        let answer = asked.send().await.map_err(|error| failed("be read", error))?;
+        let items = answer.responses.and_then(|mut tables| tables.remove(&self.table));
+        for item in items.unwrap_or_default() {
+            let id = item.get(ID).and_then(|id| id.as_s().ok()).cloned();
+            entries.extend(id.map(|id| (id, entry(item))));
+        }
+        let left = answer
+            .unprocessed_keys
+            .and_then(|mut tables| tables.remove(&self.table));
+        Ok(left.map(|left| left.keys).filter(|keys| !keys.is_empty()))
     }
 }
 
