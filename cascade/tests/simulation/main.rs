@@ -5,11 +5,13 @@
 //! `CASCADE_SEEDS=100000 cargo test -p cascade --test simulation` tries so many seeds, `CASCADE_FIRST_SEED` says from which
 //! on; `CASCADE_SEED=17` tries one, and prints its trace with `-- --nocapture`.
 //!
-//! Three limits are known, and kept apart from what must not happen. Right after an outage of the state table of more than
+//! Four limits are known, and kept apart from what must not happen. Right after an outage of the state table of more than
 //! two minutes, whoever finds the calendar first knows nothing of the paces that others have kept meanwhile
 //! (`State::has_been_out`). Where the state table could not be told of a first load, and the process that sent its message
-//! did not live to tell that, the run is complete without it (`State::lost_first_loads`). And where work could neither claim its id nor note that it was done, a record that goes back to
-//! what it was before is not compared with its row (`Vendor::change`).
+//! did not live to tell that, the run is complete without it (`State::lost_first_loads`); likewise without a branch that a name
+//! led to only when it was asked for once more in the same run, after it had been noted as done (`State::lost_branch`). And
+//! where work could neither claim its id nor note that it was done, a record that goes back to what it was before is not
+//! compared with its row (`Vendor::change`).
 
 use plan::Plan;
 use sim::{Sim, Violation};

@@ -38,6 +38,9 @@ pub(crate) struct State {
     outages: Vec<(Duration, Duration)>,
     /// The accounts that could not be told of a first load.
     lost_first_loads: BTreeSet<String>,
+    /// The accounts that could not be told of a branch, after the work on its name had been noted as done: somebody asked
+    /// again while the state table was away, and it was not in the answer before.
+    lost_branches: BTreeSet<(String, String)>,
     /// The entries of which a read or a write has failed once.
     missed: BTreeSet<String>,
 }
@@ -61,6 +64,7 @@ impl State {
             claims: BTreeMap::new(),
             outages,
             lost_first_loads: BTreeSet::new(),
+            lost_branches: BTreeSet::new(),
             missed: BTreeSet::new(),
         }
     }
@@ -68,6 +72,30 @@ impl State {
     /// Whether a run's account of a branch could not be told of a first load.
     pub(crate) fn lost_first_loads(&self, run: RunId, branch: &str) -> bool {
         self.lost_first_loads.contains(&format!("run/{run}/{branch}"))
+    }
+
+    /// Whether a run's account could not be told of a branch that its name led to only when it was asked for once more.
+    pub(crate) fn lost_branch(&self, run: RunId, branch: &str) -> bool {
+        self.lost_branches.contains(&(format!("run/{run}"), branch.to_owned()))
+    }
+
+    /// Notes that an account could not be told of these branches, those among them whose names are noted as done in it.
+    fn lose_branches(&mut self, entry: &str, branches: &BTreeSet<String>, names_of: impl Fn(&str) -> BTreeSet<String>) {
+        let finished = self
+            .entries
+            .get(entry)
+            .and_then(|entry| entry.body.get("names_finished"));
+        let finished: BTreeSet<&str> = finished
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        for branch in branches {
+            if names_of(branch).iter().any(|name| finished.contains(&**name)) {
+                self.lost_branches.insert((entry.to_owned(), branch.clone()));
+            }
+        }
     }
 
     /// Whether requests of the last minute may have been made by processes that each kept a pace, as none could reach the
@@ -186,6 +214,7 @@ impl StateTable for SimState {
         let (world, process) = (self.world.clone(), self.process.clone());
         let (is_out, name, addition) = (self.is_out(), id.to_owned(), addition.clone());
         let names_first_loads = addition.sets.contains_key("first_loads_expected");
+        let branches = addition.sets.get("branches_expected").cloned().unwrap_or_default();
         let added = on_the_wire(async move {
             let sim = &world.sim;
             let fault = sim
@@ -208,6 +237,10 @@ impl StateTable for SimState {
         .await;
         if added.is_none() && names_first_loads {
             lock(&self.world.state).lost_first_loads.insert(id.to_owned());
+        }
+        if added.is_none() {
+            let names_of = |branch: &str| lock(&self.world.vendor).names_of(branch);
+            lock(&self.world.state).lose_branches(id, &branches, names_of);
         }
         added.ok_or_else(|| self.fails(id, "be added to"))
     }

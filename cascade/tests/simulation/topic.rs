@@ -74,6 +74,9 @@ impl World {
                 if work.first_load && lock(&self.state).lost_first_loads(work.run, &work.branch) {
                     continue;
                 }
+                if work.asked.kind == "employees" && lock(&self.state).lost_branch(work.run, &work.branch) {
+                    continue;
+                }
                 if self.has_left(&work) {
                     continue;
                 }

@@ -359,6 +359,16 @@ impl Vendor {
         all
     }
 
+    /// The names whose answers ever had a branch.
+    pub(crate) fn names_of(&self, branch: &str) -> BTreeSet<String> {
+        let had = |given: &Given| given.records.iter().any(|record| record.key.1 == branch);
+        let asked = self.given.iter().filter(|(asked, _)| asked.kind == "branches");
+        asked
+            .filter(|(_, answers)| answers.iter().any(had))
+            .map(|(asked, _)| asked.id.clone())
+            .collect()
+    }
+
     /// The ids of all records that an answer ever had.
     pub(crate) fn all_ever(&self, asked: &Asked) -> impl Iterator<Item = &str> {
         let given = self.given.get(asked).into_iter().flatten();
