@@ -184,9 +184,10 @@ impl Report {
              (message \"deletions held back …\"). If they are deleted, call the collector with \"accept_deletions\": true."
                 .to_owned()
         } else if self.rejected > 0 {
-            "Look into the rejected records: the logs name each with its reason (message \"record rejected\"). \
-             They are tried again with the next run."
-                .to_owned()
+            format!(
+                "See which records, and why, with `cascade rejected --aws --environment {environment}`, and have them mended \
+                 at the vendor. They are tried again with the next run, before newer data."
+            )
         } else {
             "Nothing.".to_owned()
         }
