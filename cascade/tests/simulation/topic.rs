@@ -89,10 +89,13 @@ impl World {
         }
     }
 
-    /// Whether a message is about somebody of whom the branch's last answer does not tell any more: a leftover of an attempt
-    /// that was broken off before.
+    /// Whether a message is about somebody of whom the branch's last answer does not tell any more, or about a branch of which
+    /// no name's last answer does: a leftover of an attempt that was broken off before.
     fn has_left(&self, work: &Work) -> bool {
         let vendor = lock(&self.vendor);
+        if vendor.names_now_of(&work.branch).is_empty() {
+            return true;
+        }
         let last = vendor.given.get(&Asked::new("employees", work.branch.clone()));
         let last = last.and_then(|answers| answers.last());
         work.asked.kind == "sales"

@@ -108,6 +108,10 @@ impl Given {
     pub(crate) fn stamp(&self) -> String {
         last_modified(self.asked_at)
     }
+
+    fn tells_of(&self, id: &str) -> bool {
+        self.records.iter().any(|record| record.key.1 == id)
+    }
 }
 
 pub(crate) struct Vendor {
@@ -361,10 +365,18 @@ impl Vendor {
 
     /// The names whose answers ever had a branch.
     pub(crate) fn names_of(&self, branch: &str) -> BTreeSet<String> {
-        let had = |given: &Given| given.records.iter().any(|record| record.key.1 == branch);
+        self.names_where(|answers| answers.iter().any(|given| given.tells_of(branch)))
+    }
+
+    /// The names whose last answers had a branch.
+    pub(crate) fn names_now_of(&self, branch: &str) -> BTreeSet<String> {
+        self.names_where(|answers| answers.last().is_some_and(|given| given.tells_of(branch)))
+    }
+
+    fn names_where(&self, is_so: impl Fn(&[Given]) -> bool) -> BTreeSet<String> {
         let asked = self.given.iter().filter(|(asked, _)| asked.kind == "branches");
         asked
-            .filter(|(_, answers)| answers.iter().any(had))
+            .filter(|(_, answers)| is_so(answers))
             .map(|(asked, _)| asked.id.clone())
             .collect()
     }
