@@ -100,19 +100,17 @@ impl Wish {
                 });
             }
         };
-        let is_possible = match &scope {
-            Scope::Branch(id) | Scope::Employee(id) => !id.is_empty(),
-            Scope::Days { from, to } => from <= to,
-            Scope::All => true,
+        let reason = match &scope {
+            Scope::Branch(id) | Scope::Employee(id) if id.is_empty() => "expected an id, found nothing".to_owned(),
+            Scope::Days { from, to } if from > to => {
+                format!("expected a first day (--from) that is not after the last one (--to), found {from} and {to}")
+            }
+            _ => return Ok(Some(scope)),
         };
-        if is_possible {
-            Ok(Some(scope))
-        } else {
-            Err(CommandError::Service {
-                action: format!("fill {scope} again"),
-                reason: "expected an id, or a first day that is not after the last".to_owned(),
-            })
-        }
+        Err(CommandError::Service {
+            action: "fill the queues again".to_owned(),
+            reason,
+        })
     }
 }
 
@@ -294,4 +292,43 @@ async fn wait(backfill: &Backfill, filled: Filled, pause: Duration) -> Result<bo
 fn style(template: &str) -> ProgressStyle {
     // The templates above are all there are.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(wish: Wish) -> String {
+        wish.scope().unwrap_err().to_string()
+    }
+
+    fn nothing() -> Wish {
+        Wish {
+            all: false,
+            branch: None,
+            employee: None,
+            from: None,
+            to: None,
+            abandon: false,
+        }
+    }
+
+    #[test]
+    fn days_in_the_wrong_order_are_refused_with_both_of_them() {
+        let day = |day: &str| Some(day.to_owned());
+        let wish = |from, to| Wish { from, to, ..nothing() };
+        assert_eq!(
+            refused(wish(day("2026-11-20"), day("2026-11-01"))),
+            "could not fill the queues again: expected a first day (--from) that is not after the last one (--to), \
+             found 2026-11-20 and 2026-11-01"
+        );
+        let one_day = wish(day("2026-11-20"), day("2026-11-20")).scope().unwrap();
+        assert!(matches!(one_day, Some(Scope::Days { .. })), "{one_day:?}");
+    }
+
+    #[test]
+    fn an_empty_id_is_refused() {
+        let branch = Some(String::new());
+        assert!(refused(Wish { branch, ..nothing() }).ends_with("expected an id, found nothing"));
+    }
 }
