@@ -112,6 +112,10 @@ impl Words {
         }
         let mut found = matching(word, mentioned.iter().flat_map(|mention| columns(mention.table)));
         if !word.is_empty() {
+            // The columns are mostly typed before anything says whose they are.
+            if mentioned.is_empty() {
+                found = matching(word, self.tables.iter().flat_map(columns));
+            }
             found.extend(matching(word, tables));
             found.extend(matching(word, self.functions.iter().map(String::as_str)));
             let is_small = word.chars().all(|letter| !letter.is_uppercase());
@@ -229,6 +233,7 @@ mod tests {
         assert_eq!(complete("SELECT A| FROM sales"), "A: amount abs ALL AND AS ASC");
         assert_eq!(complete("sel|"), "sel: select");
         assert_eq!(complete("SELECT su|"), "su: sum");
+        assert_eq!(complete("SELECT branch|"), "branch: branch_id branch_name branches");
     }
 
     #[test]
