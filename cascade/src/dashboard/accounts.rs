@@ -24,7 +24,8 @@ pub(super) const SHOWN: usize = 24;
 /// a message that comes again.
 const NEWEST: usize = 2;
 
-/// How long a run may stand still, with nothing in the queues, until it no longer counts as collecting.
+/// How long a run may stand still, with nothing in the queues and nothing asked of the vendor, until it no longer counts as
+/// collecting, by the environment's clock.
 const STANDSTILL: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// The accounts of the last runs, and what else the state table tells.
@@ -167,7 +168,8 @@ impl Book {
         }
     }
 
-    /// The runs, the oldest first. `now` is the time by which they are dated; `is_at_rest` says that nothing is in the queues.
+    /// The runs, the oldest first. `now` is the time by which they are dated; `is_at_rest` says that nothing is in the queues,
+    /// and nothing is asked of the vendor.
     pub(super) fn runs(&self, now: time::UtcDateTime, is_at_rest: bool) -> Vec<RunFigures> {
         let last = self.recent.last();
         let shown = self

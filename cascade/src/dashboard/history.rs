@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use shared::quota::calendar::{Calendar, KEPT_SLOTS, Promised, SLOT, Slot};
+use shared::quota::calendar::{Calendar, KEPT_SLOTS, Promised, SLOT, Slot, slot_of};
 use time::UtcDateTime;
 
 /// How far apart the points of a series are, in seconds.
@@ -68,6 +68,14 @@ impl QuotaHistory {
     }
 }
 
+/// Whether the collectors ask the vendor, have asked it in the last minute, or wait until it takes requests again.
+pub(super) fn is_asked(calendar: &Calendar, wall: UtcDateTime) -> bool {
+    let since = slot_of(wall).saturating_sub(SPAN_SECONDS * SLOTS_A_SECOND);
+    let is_own = |promised: Promised| promised.live + promised.background > 0;
+    let mut own = calendar.promises().filter(|(_, promised)| is_own(*promised));
+    calendar.closed_until(wall).is_some() || own.any(|(slot, _)| slot >= since)
+}
+
 /// How many rows had been written in all at each look of the last quarter of an hour, for each kind of record.
 #[derive(Debug, Default)]
 pub(super) struct FlowHistory {
@@ -117,7 +125,6 @@ mod tests {
     use std::num::NonZeroU32;
 
     use shared::quota::Class;
-    use shared::quota::calendar::slot_of;
     use time::macros::utc_datetime;
 
     use super::*;
@@ -151,6 +158,18 @@ mod tests {
         assert_eq!((until, series.len()), (begin + seconds(60), 181));
         assert_eq!(&series[179..], [Some(109), Some(100)]);
         assert_eq!(series[0], None);
+    }
+
+    #[test]
+    fn the_vendor_is_asked_for_a_minute_after_a_request_and_as_long_as_it_is_waited_for() {
+        let mut calendar = Calendar::default();
+        assert!(!is_asked(&calendar, NOW));
+        calendar.book(slot_of(NOW) + seconds(5), Class::Live, 1);
+        let at = |second| NOW + Duration::from_secs(second);
+        assert!(is_asked(&calendar, NOW) && is_asked(&calendar, at(65)));
+        assert!(!is_asked(&calendar, at(66)));
+        calendar.close_until(at(300));
+        assert!(is_asked(&calendar, at(299)) && !is_asked(&calendar, at(301)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use shared::entity::{BRANCH_ID, Entity};
 use shared::error_chain;
 use shared::quota::QuotaSettings;
+use shared::run::RunId;
 use tokio::time::Instant;
 
 use super::cadence::BRANCHES_A_REQUEST;
@@ -43,7 +44,7 @@ impl Names {
         }
     }
 
-    /// Reads the names of those that are not known, or were read long ago.
+    /// Reads the names of those that are not known, or were read long ago, and forgets all others' names.
     ///
     /// # Errors
     /// If the branch table cannot be read; the text says why.
@@ -51,11 +52,11 @@ impl Names {
         &mut self,
         client: &aws_sdk_dynamodb::Client,
         environment: &str,
-        ids: impl Iterator<Item = &String>,
+        branches: &BTreeMap<String, Option<RunId>>,
         at: Instant,
     ) -> Result<(), String> {
         let is_due = |id: &&String| self.0.get(*id).is_none_or(|known| at >= known.due_at);
-        let wanted: Vec<_> = ids.filter(is_due).collect();
+        let wanted: Vec<_> = branches.keys().filter(is_due).collect();
         let table = format!("{}-{environment}", Entity::Branch.name());
         for part in wanted.chunks(BRANCHES_A_REQUEST) {
             let keys = part
@@ -81,7 +82,7 @@ impl Names {
             }
             for row in answer.responses.unwrap_or_default().remove(&table).unwrap_or_default() {
                 let text = |name: &str| row.get(name).and_then(|value| value.as_s().ok()).cloned();
-                if let Some(id) = text(BRANCH_ID) {
+                if let Some(id) = text(BRANCH_ID).filter(|id| branches.contains_key(id)) {
                     let known = Known {
                         name: text(NAME),
                         is_deleted: row.contains_key(DELETED_AT),
@@ -91,6 +92,7 @@ impl Names {
                 }
             }
         }
+        self.0.retain(|id, _| branches.contains_key(id));
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::accounts::Book;
 use super::board::{Board, Posted};
 use super::cadence::Cadence;
-use super::history::{FlowHistory, QuotaHistory, STEP_SECONDS};
+use super::history::{FlowHistory, QuotaHistory, STEP_SECONDS, is_asked};
 use super::letters::Letters;
 use super::names::{Names, granted_quota};
 use super::services::{Counted, Services, Site, count_due, look_at_queues};
@@ -198,7 +198,7 @@ impl Observer {
         let branches = self.book.branches();
         if let Err(failure) = self
             .names
-            .read(&self.services.dynamodb, &self.options.environment, branches.keys(), at)
+            .read(&self.services.dynamodb, &self.options.environment, &branches, at)
             .await
         {
             problems.add(format!("could not read the branches' names: {failure}"));
@@ -348,6 +348,8 @@ impl Observer {
             .filter_map(|queue| queue.depth)
             .map(Depth::all)
             .sum();
+        // The first stage may wait for the quota while nothing is in the queues, and simulated time flies meanwhile.
+        let is_at_rest = work == 0 && !book.calendar.as_ref().is_some_and(|calendar| is_asked(calendar, wall));
         let branches = book.branches().into_iter().filter_map(|(id, complete_until)| {
             Some(BranchFigures {
                 name: self.names.of(&id)?,
@@ -374,7 +376,7 @@ impl Observer {
             },
             quota: self.quota_figures(wall),
             flow: self.flow_figures(wall),
-            runs: book.runs(now, work == 0),
+            runs: book.runs(now, is_at_rest),
             branches: branches.collect(),
             sales: book.sales(),
             dead_letters: self.letters.figures(now),

@@ -190,6 +190,12 @@ async fn a_run_that_stands_still_with_empty_queues_no_longer_collects() {
     house.add(&format!("run/{LATER}/1"), &[], &[], &long_ago).await;
     house.add(&format!("run/{LATER}/2"), &[], &[], &long_ago).await;
     assert_eq!(look(&house).await["runs"][1]["state"], "incomplete");
+    let mut calendar = Calendar::default();
+    calendar.book(slot_of(Clock::system().now()) + 1, Class::Live, 1);
+    house.write("quota", &json!(calendar)).await;
+    let waits = look(&house).await["runs"][1]["state"].take();
+    assert_eq!(waits, "collecting", "it waits for its place in the quota");
+    house.write("quota", &json!(Calendar::default())).await;
     let send = house.sqs.send_message().queue_url(&house.places.sale_queue_url);
     send.message_body("{}").send().await.expect("sent");
     assert_eq!(look(&house).await["runs"][1]["state"], "collecting");
