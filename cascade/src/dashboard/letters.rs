@@ -4,6 +4,7 @@
 //! its letters has changed, and not again before a while; and not while somebody else holds letters of it.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::time::Duration;
 
 use shared::run::last_modified;
@@ -91,8 +92,11 @@ impl Letters {
             .look(&found, &Filter::default(), looking.limit, Newcomers::Shown, &|_| {})
             .await;
         let mut letters = look.letters;
-        // Only why they failed is shown, and a body may be large.
-        letters.iter_mut().for_each(|letter| letter.body = String::new());
+        // Only why they failed is shown, and a body may be large, as may a reason.
+        for letter in &mut letters {
+            letter.body = String::new();
+            letter.reason = shortened(mem::take(&mut letter.reason));
+        }
         let seen = Seen {
             at,
             clock: found.now,
@@ -111,7 +115,7 @@ impl Letters {
             let ages = group.letters.iter().filter_map(|letter| letter.age(now));
             LetterGroup {
                 queue: group.queue.short_name(),
-                reason: shortened(group.reason),
+                reason: group.reason,
                 count: group.letters.len(),
                 oldest_seconds: ages.max().map(whole_seconds),
                 run_id: group.letters.iter().filter_map(|letter| letter.run_id.clone()).max(),
