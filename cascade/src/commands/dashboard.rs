@@ -12,7 +12,7 @@ use super::output::say;
 use super::place::{Place, PlaceArgs, Where};
 use super::run::interrupted;
 use super::session::{LOOPBACK, parse_count};
-use crate::dashboard::{Access, Cadence, Dashboard, Observer, ObserverOptions, Site};
+use crate::dashboard::{Access, Cadence, Dashboard, DashboardError, Observer, ObserverOptions, Site};
 
 /// The port of the page, here and in `up`.
 pub(super) const PORT: u16 = 8702;
@@ -43,15 +43,19 @@ pub struct DashboardArgs {
     #[arg(long, value_name = "SECONDS", value_parser = parse_count)]
     every: Option<NonZeroU32>,
     /// Requests a minute that the vendor allows, where the collectors' settings cannot be read
-    #[arg(long, value_name = "N", requires = "aws", value_parser = parse_count)]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     quota: Option<NonZeroU32>,
 }
 
 /// Serves the page until Ctrl-C.
 ///
 /// # Errors
-/// If there is nothing to look at, or the port cannot be had.
+/// If there is nothing to look at, the port cannot be had, or the limit is told where it is known.
 pub async fn dashboard(args: DashboardArgs) -> Result<(), CommandError> {
+    // What clap requires is there by its default, too.
+    if args.quota.is_some() && !args.place.aws {
+        return Err(DashboardError::QuotaHere.into());
+    }
     let mut place = Place::open(&args.place).await?;
     let every = args.every.map_or_else(
         || Cadence::usual(place.site),

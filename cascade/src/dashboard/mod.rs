@@ -35,15 +35,27 @@ pub use snapshot::{Clocks, Figures};
 #[derive(Debug, Error)]
 pub enum DashboardError {
     /// The port cannot be listened on.
-    #[error(
-        "could not serve the page on {address}; if another cascade serves its page there already, open that one, or choose another port (0: any that is free)"
-    )]
+    #[error("could not serve the page on {address}{}", hint(source))]
     Listen {
         /// The address and port.
         address: SocketAddr,
         /// What the operating system said.
         source: io::Error,
     },
+    /// The limit was told where it is known.
+    #[error("--quota goes with --aws; here the quota of the last run is known")]
+    QuotaHere,
+}
+
+/// What can be done about a port that cannot be listened on.
+fn hint(failure: &io::Error) -> &'static str {
+    match failure.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; if another cascade serves its page there already, open that one, or choose another port (0: any that is free)"
+        }
+        io::ErrorKind::AddrNotAvailable => "; --bind takes an address of this machine, or 0.0.0.0 for all of them",
+        _ => "",
+    }
 }
 
 /// A page that is served, and whoever gathers what it shows. Dropping it ends it without waiting.

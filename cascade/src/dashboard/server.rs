@@ -109,6 +109,12 @@ impl Server {
         let router = files
             .route("/events", get(events))
             .route("/snapshot.json", get(snapshot))
+            .method_not_allowed_fallback(|| async {
+                (
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "This page is only read: ask with GET.\n",
+                )
+            })
             .fallback(|| async { (StatusCode::NOT_FOUND, "There is only the page, at /.\n") })
             .with_state(page)
             .layer(from_fn_with_state(gate, guard));

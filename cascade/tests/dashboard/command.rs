@@ -268,3 +268,18 @@ async fn where_there_is_nothing_to_show_it_is_said_what_makes_something() {
     assert_eq!(finished.status.code(), Some(2), "{said}");
     assert!(said.contains("there has been no run yet"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_served_is_said_with_what_would_do() {
+    let user = User::new();
+    for (option, value, wanted) in [
+        ("--every", "0", "from 1"),
+        ("--bind", "localhost", "invalid IP address"),
+        ("--quota", "50", "--aws"),
+    ] {
+        let finished = user.finish(&["dashboard", "--port", "0", option, value]).await;
+        let said = String::from_utf8_lossy(&finished.stderr).into_owned();
+        assert_eq!(finished.status.code(), Some(2), "{said}");
+        assert!(said.contains(wanted), "{said}");
+    }
+}

@@ -254,3 +254,26 @@ async fn a_port_that_is_taken_is_named_with_what_to_do() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn an_address_of_no_machine_here_is_named_with_those_that_would_do() {
+    // An address of the documentation's.
+    let address = SocketAddr::from(([203, 0, 113, 9], 0));
+    let failure = Server::start(address, Access::Loopback, Board::default()).await;
+    let said = failure.err().expect("no address of this machine").to_string();
+    assert!(said.contains("203.0.113.9") && said.contains("0.0.0.0"), "{said}");
+}
+
+#[tokio::test]
+async fn other_paths_and_other_methods_are_told_what_there_is() {
+    let server = serve("127.0.0.1:0", &Board::default()).await;
+    let missing = get(server.url(), "nowhere").await;
+    assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+    assert!(missing.text().await.expect("text").contains("the page, at /"));
+    for path in ["", "events", "snapshot.json"] {
+        let posted = client().post(format!("{}{path}", server.url())).send().await;
+        let posted = posted.expect("an answer");
+        assert_eq!(posted.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert!(posted.text().await.expect("text").contains("GET"));
+    }
+}
