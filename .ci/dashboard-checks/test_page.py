@@ -17,10 +17,13 @@ TIMEOUT_MS = world.PATIENCE_SECONDS * 1000
 
 expect.set_options(timeout=TIMEOUT_MS)
 
+MARKUP = "<img src=x onerror='window.injected = true'><b>bold</b>"
 LETTERS = [
     ("sale-workload-dead-letter-queue", "the vendor answered 404 Not Found: no employee 7"),
     ("sale-workload-dead-letter-queue", "the vendor answered 404 Not Found: no employee 8"),
     ("employee-workload-dead-letter-queue", "the message's branch_id is no id: expected a string or an integer"),
+    # What comes from the vendor may be anything.
+    ("sale-function-dead-letter-queue", f"{MARKUP} is no sale"),
 ]
 
 
@@ -68,7 +71,7 @@ class Tab:
         return self
 
     def letters_shown(self):
-        expect(self.page.locator("#letters-figures tr")).to_have_count(2)
+        expect(self.page.locator("#letters-figures tr")).to_have_count(3)
         return self
 
     def text(self, selector):
@@ -109,7 +112,7 @@ def whole(number):
 def test_the_figures_are_those_of_the_status(steady, tab):
     shown = tab(steady.url).live().letters_shown()
     status = json.loads(world.cascade("status", "--json", data=steady.data))
-    assert [queue["depth"]["waiting"] for queue in status["queues"]][:4] == [0, 2, 1, 2]
+    assert [queue["depth"]["waiting"] for queue in status["queues"]] == [0, 2, 1, 2, 0, 0, 1]
     assert table(shown.page, "#tables") == [[one["name"], whole(one["rows"])] for one in status["tables"]]
     figures = [row[:4] for row in table(shown.page, "#queues")]
     assert figures == [
@@ -145,10 +148,18 @@ def test_runs_branches_and_sales_are_those_of_the_runs(steady, tab):
 def test_dead_letters_are_shown_with_their_reasons(steady, tab):
     shown = tab(steady.url).live().letters_shown()
     rows = table(shown.page, "#letters-figures")
-    assert [row[0] for row in rows] == ["1", "2"]
+    assert [row[0] for row in rows] == ["1", "2", "1"]
     assert "branch_id is no id" in rows[0][1] and "no employee …" in rows[1][1]
-    expect(shown.page.locator("#attention")).to_contain_text("3 dead letters")
+    expect(shown.page.locator("#attention-links")).to_contain_text("4 dead letters")
     expect(shown.page.locator("#letters-hint")).to_contain_text("cascade dlq redrive")
+
+
+def test_what_the_vendor_says_is_shown_as_text(steady, tab):
+    shown = tab(steady.url).live().letters_shown()
+    assert MARKUP in table(shown.page, "#letters-figures")[2][1]
+    assert shown.page.locator("main :is(img, b b, td b, th b)").count() == 0
+    assert shown.page.evaluate("window.injected") is None
+    assert shown.complaints == []
 
 
 def test_it_updates_by_itself(steady, tab):
@@ -169,6 +180,8 @@ def test_a_run_begins_and_ends_before_ones_eyes(browser, tab, tmp_path):
     serving = world.up(tmp_path / "data", 0, "--speed", "300", *world.START, log=tmp_path / "up.log")
     try:
         shown = tab(serving.url).live()
+        # Some of it is hidden on a phone, and still changes.
+        phone = tab(serving.url, viewport=PHONE).live()
         shown.page.evaluate("window.unchanged = true")
         expect(shown.page.locator("#run")).to_contain_text("Run 01:00 UTC")
         expect(shown.page.locator("#run")).to_contain_text("is complete")
@@ -179,7 +192,8 @@ def test_a_run_begins_and_ends_before_ones_eyes(browser, tab, tmp_path):
         expect(shown.page.locator("#quota-lead")).to_contain_text("requests in the last 60 s")
         expect(shown.page.locator("#announcement")).to_contain_text("run 02:00")
         assert shown.page.evaluate("window.unchanged"), "it was loaded anew"
-        assert shown.complaints == []
+        assert shown.complaints == [] and phone.complaints == []
+        assert phone.overflow() <= 0
     finally:
         serving.end()
 
@@ -254,6 +268,22 @@ def test_on_a_phone_nothing_has_to_be_pushed_sideways(steady, tab):
     lefts = shown.page.locator("main > section").evaluate_all("all => all.map(one => Math.round(one.getBoundingClientRect().left))")
     assert len(set(lefts)) == 1
     shown.keep("phone-unfolded")
+
+
+@pytest.mark.parametrize("width", [768, 1001, 1100, 1201])
+def test_at_any_width_words_stay_in_their_cards(steady, tab, width):
+    shown = tab(steady.url, viewport={"width": width, "height": 800}).live().letters_shown()
+    assert shown.overflow() <= 0
+    outside = shown.page.locator(".pipeline li, main > section").evaluate_all(
+        """cards => cards.flatMap((card) => {
+            const { left, right } = card.getBoundingClientRect();
+            const words = [...card.querySelectorAll('dt, dd, p, h2, h3, figcaption, summary')];
+            const box = (one) => { const range = document.createRange(); range.selectNodeContents(one); return range.getBoundingClientRect(); };
+            return words.filter((one) => one.checkVisibility() && (box(one).right > right || box(one).left < left)).map((one) => one.textContent);
+        })"""
+    )
+    assert outside == []
+    shown.keep(f"width-{width}")
 
 
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(steady, tab):

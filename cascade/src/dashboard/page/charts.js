@@ -44,7 +44,8 @@ const observer = new ResizeObserver((entries) => {
 
 function redraw(place, width) {
   const chart = drawn.get(place);
-  if (!chart || width < 40 || (chart.width === width && chart.shown === chart.key)) return;
+  // What is hidden has no width, and is drawn once it is shown.
+  if (!chart || !(width >= 40) || (chart.width === width && chart.shown === chart.key)) return;
   chart.width = width;
   chart.shown = chart.key;
   const height = chart.height(width);

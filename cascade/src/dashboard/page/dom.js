@@ -33,7 +33,7 @@ export function rows(body, wanted, usual = 'td') {
       }
       if (found.className !== kind) found.className = kind;
       if (scope) found.scope = scope;
-      if (title) found.title = title;
+      if (found.title !== (title ?? '')) found.title = title ?? '';
       if (fill) fill(found);
       else say(found, String(words));
     });

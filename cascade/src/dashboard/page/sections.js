@@ -2,7 +2,7 @@
 
 import { age, ceiling, overTime, perRun, plot, spark, swatch } from './charts.js';
 import { element, parts, rows, say } from './dom.js';
-import { count, counted, duration, listed, minutes, moment, seconds } from './text.js';
+import { count, counted, duration, listed, minutes, moment, moments, seconds } from './text.js';
 
 const find = (id) => document.getElementById(id);
 const KINDS = [['branch', 'Branches'], ['salesperson', 'Salespersons'], ['sale', 'Sales']];
@@ -13,6 +13,8 @@ const NUMBER = 'n';
 const STALE = 2 * 3600;
 /** More than these are drawn nowhere; the tables hold all. */
 const MOST_DRAWN = 24;
+/** Of so many incomplete runs it is told at once why; the table's cells say it of all. */
+const MOST_TOLD = 3;
 
 const now = (figures) => figures.clock?.now;
 const newest = (figures) => figures.runs?.at(-1);
@@ -55,13 +57,15 @@ function runLine(figures) {
       : 'No run yet. “cascade up” begins one at every full hour, “cascade run” does one at once.';
   }
   const name = `${NAMES[run.kind] ?? 'Run'} ${moment(run.run_id, now(figures))} UTC`;
-  const took = duration(seconds(run.first_at, run.last_at));
+  const took = seconds(run.first_at, run.last_at);
   const rowsWritten = KINDS.flatMap(([kind]) => CHANGES.map((change) => run.rows[kind][change])).reduce((all, one) => all + one, 0);
   const asked = `${counted(run.api_calls, 'request')}${run.api_throttles ? `, ${count(run.api_throttles)} answered 429` : ''}`;
   const did = `${counted(rowsWritten, 'row')} written, ${asked}`;
-  if (run.state === 'complete') return `${name} is complete: ${did}, in ${took}.`;
-  const [names, branches, salespersons] = [run.names, run.branches, run.salespersons].map(([done, all]) => `${count(done)} of ${count(all)}`);
-  const far = `${names} names, ${branches} branches, ${salespersons} salespersons done`;
+  if (run.state === 'complete') return `${name} is complete: ${did}, in ${took < 1 ? 'less than a second' : duration(took)}.`;
+  // Of what comes later it is not known at first how much it is.
+  const stages = ['names', 'branches', 'salespersons'].filter((stage) => run[stage][1] > 0)
+    .map((stage) => `${count(run[stage][0])} of ${count(run[stage][1])} ${stage}`);
+  const far = stages.length > 0 ? `${stages.join(', ')} done` : 'nothing done yet';
   return run.state === 'collecting' ? `${name} is collecting: ${far}; ${did} so far.` : `${name} is incomplete: ${far}; ${did}.`;
 }
 
@@ -81,16 +85,13 @@ function drawAttention(figures) {
   const missing = [...(figures.status?.tables ?? []).filter((table) => table.rows === null), ...(figures.status?.queues ?? []).filter((queue) => !queue.depth)];
   if (missing.length > 0) found.push(['pipeline', `missing: ${listed(missing.map((thing) => thing.name))}`]);
   const place = find('attention');
-  const key = JSON.stringify(found);
-  if (place.dataset.key === key) return;
-  place.dataset.key = key;
-  place.dataset.state = found.length > 0 ? 'warn' : 'well';
-  const links = found.flatMap(([id, words], index) => {
-    const link = element('a', '', words);
-    link.href = `#${id}`;
-    return index > 0 ? [' · ', link] : [link];
+  place.parentElement.dataset.state = found.length > 0 ? 'warn' : 'well';
+  say(place, found.length > 0 ? 'To look at:' : 'Nothing needs attention.');
+  parts(find('attention-links'), found.map((_, index) => String(index)), () => element('a'), (link, _, index) => {
+    const [id, words] = found[index];
+    link.setAttribute('href', `#${id}`);
+    say(link, words);
   });
-  place.replaceChildren(...(found.length > 0 ? ['To look at: ', ...links] : ['Nothing needs attention.']));
 }
 
 const queueOf = (figures, name) => figures.status?.queues.find((queue) => queue.name.startsWith(`${name}-`));
@@ -101,7 +102,7 @@ const deadLetters = (figures) =>
 const NODES = [
   { key: 'branch', name: 'Branches', counts: ['names', 'Names done'], does: 'asks the vendor for each branch', dead: ['branch-function-dead-letter-queue'] },
   { key: 'employee-queue', name: 'Employee queue', holds: 'branches to ask for' },
-  { key: 'salesperson', name: 'Salespersons', counts: ['branches', 'Branches done'], does: 'asks who works at each branch', dead: ['employee-workload-dead-letter-queue', 'employee-function-dead-letter-queue'] },
+  { key: 'salesperson', name: 'Salespersons', counts: ['branches', 'Branches complete'], does: 'asks who works at each branch', dead: ['employee-workload-dead-letter-queue', 'employee-function-dead-letter-queue'] },
   { key: 'sale-queue', name: 'Sale queue', holds: 'salespersons to ask for' },
   { key: 'sale', name: 'Sales', counts: ['salespersons', 'Salespersons done'], does: 'asks what each of them sold', dead: ['sale-workload-dead-letter-queue', 'sale-function-dead-letter-queue'] },
 ];
@@ -169,7 +170,7 @@ function drawPipeline(figures) {
 }
 
 /** How far the newest run is. */
-const progress = (parts) => (parts ? `${count(parts[0])} of ${count(parts[1])}` : '–');
+const progress = (parts) => (parts?.[1] > 0 ? `${count(parts[0])} of ${count(parts[1])}` : '–');
 
 function drawQuota(figures) {
   const { quota, place } = figures;
@@ -229,12 +230,23 @@ function drawFreshness(figures) {
   }));
 }
 
+/** What is to be said of runs that something is missing of, or that could not store all. */
+function drawReasons(figures) {
+  const runs = figures.runs ?? [];
+  const at = now(figures);
+  const told = runs.filter((run) => run.state === 'incomplete').slice(-MOST_TOLD).reverse()
+    .map((run) => `Run ${moment(run.run_id, at)} is incomplete: ${run.reasons.length > 0 ? run.reasons.join('; ') : 'it has not said why'}.`);
+  if (newest(figures)?.rejected > 0) told.push(`“${command(figures, 'rejected')}” lists the records that cannot be stored.`);
+  parts(find('runs-reasons'), told.map((_, index) => String(index)), () => element('li'), (item, _, index) => say(item, told[index]));
+}
+
 function drawRuns(figures) {
   const runs = figures.runs ?? [];
   const at = now(figures);
   say(find('runs-lead'), runs.length === 0
     ? 'No run has kept account of itself yet: each run adds a column here.'
     : `${runs.length === 1 ? 'One run so far' : `The last ${count(runs.length)} runs, the newest on the right`}. Unchanged records cost no write; they hang below the line, on a scale of their own.`);
+  drawReasons(figures);
   const legend = find('runs-legend');
   legend.hidden = runs.length === 0;
   find('runs-details').hidden = runs.length === 0;
@@ -249,7 +261,7 @@ function drawRuns(figures) {
     const below = runs.map((run) => run.rows[kind].unchanged);
     const sums = columns.map((column) => column.reduce((sum, [, value]) => sum + value, 0));
     const { top } = ceiling(sums);
-    const labels = runs.map((run) => moment(run.run_id, at));
+    const labels = moments(runs.map((run) => run.run_id), at);
     say(made.querySelector('b'), name);
     const said = [...CHANGES, 'unchanged'].filter((change) => change !== 'deleted' || last.deleted > 0).map((change) => `${count(last[change])} ${change}`).join(', ');
     say(made.querySelector('span'), `last run: ${said}`);
@@ -269,7 +281,7 @@ function drawRuns(figures) {
 function drawSales(figures) {
   const sales = figures.sales ?? { runs: [], branches: [] };
   const at = now(figures);
-  const labels = sales.runs.map((run) => moment(run, at));
+  const labels = moments(sales.runs, at);
   const names = new Map((figures.branches ?? []).map((branch) => [branch.id, branch.name]));
   const nameOf = (id) => names.get(id) ?? `Branch ${id}`;
   const known = sales.runs.length === 0 ? [] : sales.branches;
@@ -286,17 +298,15 @@ function drawSales(figures) {
       const branch = drawn.find((one) => one.id === id);
       const last = branch.inserted.at(-1) ?? null;
       say(made.querySelector('b'), branch.name);
-      say(made.querySelector('span'), `${count(branch.sum)} in all, last run ${last === null ? 'open' : count(last)}`);
+      say(made.querySelector('span'), `${count(branch.sum)} in all, last run ${count(last)}`);
       const columns = branch.inserted.map((value) => (value === null ? null : [['inserted', value]]));
-      plot(made.lastChild, () => 56, `New sales of ${branch.name} per run, up to ${labels.at(-1)}: ${count(branch.sum)} in ${counted(labels.length, 'run')}, the last one ${last === null ? 'open' : count(last)}`,
+      plot(made.lastChild, () => 56, `New sales of ${branch.name} per run, up to ${labels.at(-1)}: ${count(branch.sum)} in ${counted(labels.length, 'run')}, the last one ${last === null ? 'not done yet' : count(last)}`,
         [columns, labels, top], (svg, width, height) => perRun(svg, width, height, { runs: labels, columns, top, slots: Math.max(12, labels.length), labels: false }));
     });
   find('sales-details').hidden = branches.length === 0;
   rows(find('sales-head'), [[head('Branch'), ...labels.map((label) => head(label, NUMBER)), head('In all', NUMBER)]]);
   rows(find('sales-figures'), branches.map((branch) => [side(branch.name), ...branch.inserted.map((value) => number(value)), number(branch.sum)]));
 }
-
-const AGES = { minutes: 'within an hour', hours: 'within a day', days: 'over a day' };
 
 function drawLetters(figures) {
   const letters = figures.dead_letters;
@@ -319,7 +329,7 @@ function drawLetters(figures) {
       say(cell.children[0], group.reason);
       say(cell.children[1], `queue ${group.queue}${group.run_id ? `, newest run ${moment(group.run_id, at)}` : ''}`);
     } },
-    { words: group.oldest_seconds === null ? AGES[group.age] : duration(group.oldest_seconds), kind: NUMBER }]));
+    { words: duration(group.oldest_seconds), kind: NUMBER }]));
   find('letters-hint').hidden = depth === 0;
   say(find('letters-hint'), `“${command(figures, 'dlq show')}” shows each letter whole; once the cause is mended, “${command(figures, 'dlq redrive')}” sends them again (a dry run without --yes).`);
 }
@@ -337,7 +347,7 @@ export const sections = [
   { of: ['place', 'status', 'flow', 'runs'], draw: drawPipeline },
   { of: ['quota', 'place'], draw: drawQuota },
   { of: ['branches', 'clock', 'runs'], draw: drawFreshness },
-  { of: ['runs'], draw: drawRuns },
+  { of: ['runs', 'place'], draw: drawRuns },
   { of: ['sales', 'branches'], draw: drawSales },
   { of: ['dead_letters', 'status'], draw: drawLetters },
   { of: ['place'], draw: drawAbout },

@@ -42,6 +42,12 @@ export function moment(text, now, withSeconds = false) {
   return today ? clock : `${time.getUTCDate()} ${MONTHS[time.getUTCMonth()]} ${clock}`;
 }
 
+/** The same of several times: all with their dates, if one of them needs its. */
+export function moments(texts, now) {
+  const short = texts.map((text) => moment(text, now));
+  return short.some((text) => text.includes(' ')) ? texts.map((text) => moment(text)) : short;
+}
+
 /** Seconds from one time to a later one. */
 export const seconds = (from, to) => (new Date(to) - new Date(from)) / 1000;
 
