@@ -396,7 +396,7 @@ async fn a_minute_on_aws_costs_no_more_requests_than_is_said() {
         observer.look(begin + Duration::from_secs(second)).await;
     }
     let asked = || house.cloud.requests().values().sum::<u64>();
-    let before = asked();
+    let (before, usage) = (asked(), house.cloud.usage());
     for second in [20, 30, 40, 50, 60, 70] {
         observer.look(begin + Duration::from_secs(second)).await;
     }
@@ -404,6 +404,12 @@ async fn a_minute_on_aws_costs_no_more_requests_than_is_said() {
     let here = asked() - before;
     assert_eq!(here, 6 * 9, "{:?}", house.cloud.requests());
     assert!(here + 7 <= cadence.requests_a_minute());
+    // In a look: the calendar, the registers of runs and of freshness, both runs, and the branch that is not done; at half a unit
+    // each. No table is read through.
+    let used = house.cloud.usage().since(&usage);
+    let read = used.of(|_| true).read_units / 6.0;
+    assert!((read - 3.0).abs() < 0.01, "{read} units a look");
+    assert_eq!(used.of(|asked| asked.operation == "Scan").requests, 0);
 }
 
 #[tokio::test(start_paused = true)]
