@@ -162,6 +162,20 @@ def test_what_the_vendor_says_is_shown_as_text(steady, tab):
     assert shown.complaints == []
 
 
+def test_an_incomplete_run_says_why(steady, tab):
+    shown = tab(steady.url).live().letters_shown()
+    figures = shown.context.request.get(f"{steady.url}snapshot.json").json()
+    figures["runs"][-1] |= {"state": "incomplete", "names": [13, 14], "rejected": 2, "reasons": [f"{MARKUP} was answered 404"]}
+    shown.page.route("**/events", lambda route: route.fulfill(content_type="text/event-stream", body=f"event: figures\ndata: {json.dumps(figures)}\n\n"))
+    shown.page.reload()
+    expect(shown.page.locator("#run")).to_contain_text("is incomplete: 13 of 14 names")
+    links = shown.page.locator("#attention-links a")
+    expect(links).to_have_text(["4 dead letters", "the newest run is incomplete", "2 records rejected"])
+    reasons = shown.page.locator("#runs-reasons li")
+    expect(reasons).to_have_text([f"Run 03:00 is incomplete: {MARKUP} was answered 404.", "“cascade rejected” lists the records that cannot be stored."])
+    shown.keep("incomplete")
+
+
 def test_it_updates_by_itself(steady, tab):
     shown = tab(steady.url).live()
     shown.page.evaluate("window.unchanged = true")
