@@ -130,9 +130,12 @@ impl BranchCollector {
             names.sort_by_key(|name| !first.contains(name));
         }
         let all = names.len();
-        self.accounts
-            .begin(invocation.run_id, kind, &names, &invocation.tally)
-            .await;
+        let begin = async |names: &[String]| {
+            self.accounts
+                .begin(invocation.run_id, kind, names, &invocation.tally)
+                .await
+        };
+        let unbegun = if begin(&names).await { Vec::new() } else { names.clone() };
         let sent = Mutex::new(HashSet::new());
         let tasks: Vec<_> = names
             .into_iter()
@@ -165,6 +168,9 @@ impl BranchCollector {
             }
         }
         failed.extend(self.end_shrunk(shrunk, others).await);
+        if !unbegun.is_empty() && !begin(&unbegun).await {
+            warn!("the run is not in the register of runs, and nobody will be told what it came to");
+        }
         failed.sort();
         if failed.is_empty() {
             invocation.tally.count(|counts| counts.runs_begun += u64::from(is_run));

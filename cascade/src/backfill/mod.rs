@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use shared::account::entries::State as Extent;
 use shared::account::report::Report;
-use shared::account::{Accounts, Ending, Kind, Piece};
+use shared::account::{Accounts, Kind};
 use shared::clock::Clock;
 use shared::error_chain;
 use shared::id::Id;
@@ -35,6 +35,9 @@ const ENTRY: &str = "backfill";
 
 /// How many rows are read before their messages are sent and the progress is noted.
 pub const PAGE: i32 = 500;
+
+/// Of a row, that its record is still the vendor's: it is not marked as deleted.
+const IS_THERE: &str = "attribute_not_exists(deleted_at) OR attribute_type(deleted_at, :null)";
 
 /// How long the state table may take for one step.
 const STEP: Duration = Duration::from_secs(60);
@@ -143,20 +146,34 @@ impl Backfill {
         let (mut entry, mut progress, resumed) = self.open(scope).await?;
         let run_id = progress.run_id;
         let mut sent = (0, 0);
-        if scope.asks_branches() && !progress.has_asked_branches {
-            let ids = self.branch_ids(scope).await?;
-            if !ids.is_empty() {
-                self.begin(&mut progress).await?;
-                sent.0 += self.ask_branches(run_id, &ids).await?;
-                told(sent.0);
+        // Who was asked for by this call. What an earlier one had sent may be sent once more: it is done once all the same.
+        let mut asked_branches = BTreeSet::new();
+        let mut asked: BTreeSet<(Id, Id)> = BTreeSet::new();
+        if scope.asks_branches() {
+            asked_branches = self.branch_ids(scope).await?;
+            if !progress.has_asked_branches {
+                if !asked_branches.is_empty() {
+                    self.begin(&mut progress).await?;
+                    sent.0 += self.ask_branches(run_id, &asked_branches).await?;
+                    told(sent.0);
+                }
+                progress.has_asked_branches = true;
+                entry = self.write(Some(&entry), &progress).await?;
             }
-            progress.has_asked_branches = true;
-            entry = self.write(Some(&entry), &progress).await?;
         }
         loop {
-            let page = self.page(scope, &progress.after).await?;
+            let mut page = self.page(scope, &progress.after).await?;
+            // Rows of one salesperson, or his sales, lie on many pages.
+            page.salespersons
+                .retain(|salesperson| asked.insert(salesperson.clone()));
             if !page.salespersons.is_empty() {
                 self.begin(&mut progress).await?;
+                if scope.asks_branches() {
+                    // A branch whose own record cannot be stored has no row, and may have salespersons.
+                    let found = page.salespersons.iter().map(|(branch_id, _)| branch_id.clone());
+                    let unasked: BTreeSet<_> = found.filter(|id| asked_branches.insert(id.clone())).collect();
+                    sent.0 += self.ask_branches(run_id, &unasked).await?;
+                }
                 sent.1 += self.ask_salespersons(run_id, &page.salespersons).await?;
                 told(sent.0 + sent.1);
             }
@@ -193,9 +210,10 @@ impl Backfill {
         accounted(&tally)
     }
 
-    async fn ask_branches(&self, run_id: RunId, ids: &[Id]) -> Result<usize, BackfillError> {
+    async fn ask_branches(&self, run_id: RunId, ids: &BTreeSet<Id>) -> Result<usize, BackfillError> {
         let tally = Tally::default();
-        self.accounts.expect_branches(run_id, ids, &tally).await;
+        let expected: Vec<_> = ids.iter().cloned().collect();
+        self.accounts.expect_branches(run_id, &expected, &tally).await;
         accounted(&tally)?;
         let messages = ids.iter().map(|id| {
             let message = EmployeeMessage {
@@ -209,16 +227,15 @@ impl Backfill {
         self.send(&*self.employee_queue, messages.collect()).await
     }
 
-    async fn ask_salespersons(
-        &self,
-        run_id: RunId,
-        salespersons: &BTreeMap<Id, BTreeSet<Id>>,
-    ) -> Result<usize, BackfillError> {
+    async fn ask_salespersons(&self, run_id: RunId, salespersons: &BTreeSet<(Id, Id)>) -> Result<usize, BackfillError> {
         let tally = Tally::default();
         let mut messages = Vec::new();
-        for (branch_id, employee_ids) in salespersons {
+        let mut by_branch: BTreeMap<&Id, Vec<Id>> = BTreeMap::new();
+        for (branch_id, employee_id) in salespersons {
+            by_branch.entry(branch_id).or_default().push(employee_id.clone());
+        }
+        for (branch_id, employees) in by_branch {
             let branch = std::slice::from_ref(branch_id);
-            let employees: Vec<_> = employee_ids.iter().cloned().collect();
             self.accounts.expect_branches(run_id, branch, &tally).await;
             self.accounts
                 .expect_salespersons(run_id, branch_id, &employees, &tally)
@@ -247,10 +264,7 @@ impl Backfill {
             // No message of the branches' own will say that their salespersons are known.
             let branch_ids = self.report(run_id).await?.branch_ids.into_iter();
             for branch_id in branch_ids.filter_map(|id| Id::new(id).ok()) {
-                let piece = Piece::Branch(branch_id);
-                self.accounts
-                    .settle(run_id, &piece, Ending::Done, tally, &invocation)
-                    .await;
+                self.accounts.choose(run_id, &branch_id, tally, &invocation).await;
             }
         }
         let name = scope.to_string();
@@ -275,6 +289,16 @@ impl Backfill {
             ..progress.clone()
         };
         self.write(Some(&entry), &abandoned).await?;
+        if progress.has_begun {
+            // So that whoever reads of it one day, as it will not be complete, is told why.
+            let invocation = self.invocation();
+            let (run_id, name) = (progress.run_id, progress.scope.to_string());
+            let reason = Some("it was given up before its queues were filled");
+            self.accounts
+                .settle_name(run_id, &name, reason, &invocation.tally, &invocation)
+                .await;
+            accounted(&invocation.tally)?;
+        }
         Ok(Some(progress.scope))
     }
 
@@ -350,8 +374,8 @@ impl Backfill {
         Ok(count)
     }
 
-    /// The ids of the scope's branches.
-    async fn branch_ids(&self, scope: &Scope) -> Result<Vec<Id>, BackfillError> {
+    /// The ids of the scope's branches. One that is asked for by its id is asked for though it is marked as deleted.
+    async fn branch_ids(&self, scope: &Scope) -> Result<BTreeSet<Id>, BackfillError> {
         if let Some(branch_id) = scope.branch() {
             let answer = self
                 .dynamodb
@@ -369,14 +393,15 @@ impl Backfill {
             .scan()
             .table_name(&self.tables.branches)
             .projection_expression("branch_id")
+            .filter_expression(IS_THERE)
+            .expression_attribute_values(":null", AttributeValue::S("NULL".to_owned()))
             .into_paginator()
             .items()
             .send();
-        let mut ids = Vec::new();
+        let mut ids = BTreeSet::new();
         while let Some(item) = pages.next().await {
             ids.extend(id(&item.map_err(read)?, "branch_id"));
         }
-        ids.sort();
         Ok(ids)
     }
 
@@ -410,14 +435,21 @@ impl Backfill {
                 (answer.items, answer.last_evaluated_key)
             }
             Scope::All => {
-                let answer = scan.table_name(&self.tables.salespersons).send().await.map_err(read)?;
+                let answer = scan
+                    .table_name(&self.tables.salespersons)
+                    .filter_expression(IS_THERE)
+                    .expression_attribute_values(":null", text("NULL"))
+                    .send()
+                    .await
+                    .map_err(read)?;
                 (answer.items, answer.last_evaluated_key)
             }
             Scope::Branch(branch_id) => {
                 let answer = scan
                     .table_name(&self.tables.salespersons)
-                    .filter_expression("branch_id = :id")
+                    .filter_expression(format!("branch_id = :id AND ({IS_THERE})"))
                     .expression_attribute_values(":id", text(branch_id))
+                    .expression_attribute_values(":null", text("NULL"))
                     .send()
                     .await
                     .map_err(read)?;
@@ -435,11 +467,11 @@ impl Backfill {
                 (answer.items, answer.last_evaluated_key)
             }
         };
-        let mut salespersons: BTreeMap<Id, BTreeSet<Id>> = BTreeMap::new();
+        let mut salespersons = BTreeSet::new();
         for item in items.unwrap_or_default() {
             // A sale that nobody knows a branch of belongs to none: its salesperson's other rows name his.
             if let (Some(employee_id), Some(branch_id)) = (id(&item, "employee_id"), id(&item, "branch_id")) {
-                salespersons.entry(branch_id).or_default().insert(employee_id);
+                salespersons.insert((branch_id, employee_id));
             }
         }
         let last = last.unwrap_or_default().into_iter();
@@ -463,9 +495,9 @@ fn accounted(tally: &Tally) -> Result<(), BackfillError> {
     })
 }
 
-/// The salespersons of some rows, by branch, and the key of the last of them; no key: there are no more.
+/// The salespersons of some rows, each with a branch, and the key of the last of the rows; no key: there are no more.
 struct Page {
-    salespersons: BTreeMap<Id, BTreeSet<Id>>,
+    salespersons: BTreeSet<(Id, Id)>,
     after: BTreeMap<String, String>,
 }
 

@@ -14,6 +14,7 @@ use shared::queue::sqs::SqsQueue;
 use shared::state::StateTable;
 use shared::state::dynamodb::DynamoState;
 use shared::topic::Topic;
+use tokio_util::sync::CancellationToken;
 
 use super::CommandError;
 use super::output::say;
@@ -138,7 +139,7 @@ pub async fn backfill(args: BackfillArgs) -> Result<bool, CommandError> {
             };
             match args.no_wait {
                 true => Ok(true),
-                false => wait(&backfill, filled, pause).await,
+                false => wait(&backfill, filled, pause, &CancellationToken::new()).await,
             }
         }
     };
@@ -169,11 +170,19 @@ async fn here(session: SessionArgs, scope: Option<Scope>, no_wait: bool) -> Resu
                 true
             } else {
                 let view = View::default();
-                let work = session
-                    .pipeline
-                    .work_through(filled.run_id, &view, || session.cloud.time_moved());
-                let (watched, worked) = tokio::join!(wait(&backfill, filled, LOOK), work);
-                worked?;
+                let is_worked_through = CancellationToken::new();
+                let work = async {
+                    let worked = session
+                        .pipeline
+                        .work_through(filled.run_id, &view, || session.cloud.time_moved())
+                        .await;
+                    is_worked_through.cancel();
+                    worked
+                };
+                let (watched, worked) = tokio::join!(wait(&backfill, filled, LOOK, &is_worked_through), work);
+                for failure in worked? {
+                    eprintln!("a collector failed: {failure}");
+                }
                 watched?
             }
         }
@@ -200,6 +209,7 @@ async fn open(
         Ok::<_, CommandError>(Arc::new(SqsQueue::new(sqs.clone(), url, Jitter::random())))
     };
     let state: Arc<dyn StateTable> = Arc::new(DynamoState::new(config, name("sync")));
+    let is_reporter = topic.is_some();
     let accounts = Accounts::new(
         Some(state.clone()),
         topic,
@@ -208,6 +218,10 @@ async fn open(
         environment.to_owned(),
         None,
     );
+    let accounts = match is_reporter {
+        true => accounts,
+        false => accounts.without_reports(),
+    };
     Ok(Backfill {
         dynamodb: aws_sdk_dynamodb::Client::new(config),
         tables: Tables {
@@ -257,14 +271,20 @@ async fn fill(backfill: &Backfill, scope: &Scope) -> Result<Filled, CommandError
     Ok(filled)
 }
 
-/// Shows how far the work is until it is over, or the user has seen enough.
-async fn wait(backfill: &Backfill, filled: Filled, pause: Duration) -> Result<bool, CommandError> {
+/// Shows how far the work is until it is over, nobody works on it any more, or the user has seen enough.
+async fn wait(
+    backfill: &Backfill,
+    filled: Filled,
+    pause: Duration,
+    is_worked_through: &CancellationToken,
+) -> Result<bool, CommandError> {
     let bar = if std::io::stderr().is_terminal() {
         ProgressBar::new(0).with_style(style("salespersons {bar:30} {pos}/{len} · {msg}"))
     } else {
         ProgressBar::hidden()
     };
     loop {
+        let nobody_is_left = is_worked_through.is_cancelled();
         let Extents {
             salespersons,
             is_over,
@@ -273,13 +293,14 @@ async fn wait(backfill: &Backfill, filled: Filled, pause: Duration) -> Result<bo
         bar.set_length(salespersons.1 as u64);
         bar.set_position(salespersons.0 as u64);
         bar.set_message(format!("{} requests", report.requests));
-        if is_over {
+        if is_over || nobody_is_left {
             bar.finish_and_clear();
             say(report.text().trim_end())?;
             return Ok(report.is_complete());
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = is_worked_through.cancelled() => {}
             () = interrupted() => {
                 bar.finish_and_clear();
                 eprintln!("The queues are filled; the collectors go on without this command.");

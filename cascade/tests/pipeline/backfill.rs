@@ -1,5 +1,6 @@
 //! The queues filled again from the tables.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,9 +10,11 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use cascade::backfill::scope::Scope;
 use cascade::backfill::{Backfill, BackfillError, Filled, Tables};
 use cascade::pipeline::View;
+use shared::account::freshness::by_branch;
 use shared::deletions::DeletionRules;
 use shared::queue::sqs::SqsQueue;
 use shared::queue::{Outbox, QueueError};
+use shared::run::RunId;
 use shared::state::dynamodb::DynamoState;
 
 use crate::harness::{House, Setup};
@@ -66,6 +69,26 @@ impl House {
         self.clock.advance(Duration::from_secs(5));
         let sale_queue = Arc::new(self.queue(&self.places.sale_queue_url));
         self.backfill(500, sale_queue).fill(scope, |_| ()).await
+    }
+
+    /// Writes a salesperson's row, behind the collectors' back, marked as deleted or not.
+    async fn put_salesperson(&self, employee_id: &str, branch_id: &str, is_deleted: bool) {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let client = aws_sdk_dynamodb::Client::new(&self.cloud.sdk_config());
+        let mut put = client.put_item().table_name(&self.places.salesperson_table);
+        put = put
+            .item("employee_id", text(employee_id))
+            .item("branch_id", text(branch_id))
+            .item("last_modified", text("2026-11-21T00:00:00.000Z"));
+        if is_deleted {
+            put = put.item("deleted_at", text("2026-11-21T00:00:00.000Z"));
+        }
+        put.send().await.expect("a row");
+    }
+
+    async fn freshness(&self) -> BTreeMap<String, RunId> {
+        let state = DynamoState::new(&self.cloud.sdk_config(), self.places.state_table.clone());
+        by_branch(&state).await.expect("the freshness of branches")
     }
 
     /// Takes a sale's row away, behind the collectors' back.
@@ -151,6 +174,43 @@ async fn a_backfill_that_was_broken_off_goes_on_where_it_stopped() {
         "{}",
         extents.report.text()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_sales_somebody_has_he_is_asked_for_once_and_his_branch_is_none_the_fresher() {
+    let house = House::start(Setup::small(11)).await;
+    let pipeline = house.pipeline_with_state(DeletionRules::default());
+    house.run_by(&pipeline).await;
+    let fresh = house.freshness().await;
+    assert!(!fresh.is_empty());
+    house.clock.advance(Duration::from_secs(5));
+    let days = Scope::Days {
+        from: "2000-01-01".to_owned(),
+        to: "2026-12-31".to_owned(),
+    };
+    let sale_queue = Arc::new(house.queue(&house.places.sale_queue_url));
+    let filled = house.backfill(5, sale_queue).fill(&days, |_| ()).await.unwrap();
+    let sellers = house.tables().await.sales.into_keys().map(|(_, seller)| seller);
+    let sellers: std::collections::BTreeSet<_> = sellers.collect();
+    assert!(house.tables().await.sales.len() > 5 * 2);
+    assert_eq!(filled.sent, (0, sellers.len()));
+    pipeline
+        .work_through(filled.run_id, &View::default(), || ())
+        .await
+        .unwrap();
+    assert_eq!(house.freshness().await, fresh);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_without_a_row_is_asked_for_and_who_has_left_is_not() {
+    let house = House::start(Setup::small(11)).await;
+    let pipeline = house.pipeline_with_state(DeletionRules::default());
+    house.run_by(&pipeline).await;
+    let (branches, salespersons) = (house.tables().await.branches.len(), house.salesperson_ids().len());
+    house.put_salesperson("98765", "4321", false).await;
+    house.put_salesperson("98766", "4321", true).await;
+    let filled = house.fill(&Scope::All).await.unwrap();
+    assert_eq!(filled.sent, (branches + 1, salespersons + 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -290,6 +290,8 @@ pub struct BranchAccount {
     pub last_at: Option<String>,
     /// When its salespersons were known.
     pub listed_at: Option<String>,
+    /// When those of its salespersons were known whom a backfill asks for, without a look at who else there is.
+    pub chosen_at: Option<String>,
     /// When its message became a dead letter.
     pub dead_at: Option<String>,
     /// When its message was found done for a later run.
@@ -321,6 +323,7 @@ impl BranchAccount {
             first_at: reader.text("first_at")?,
             last_at: reader.text("last_at")?,
             listed_at: reader.text("listed_at")?,
+            chosen_at: reader.text("chosen_at")?,
             dead_at: reader.text("dead_at")?,
             superseded_at: reader.text("superseded_at")?,
             salespersons_expected: reader.set("salespersons_expected")?,
@@ -333,6 +336,11 @@ impl BranchAccount {
         })
     }
 
+    /// Whether it is known who is asked for.
+    pub fn is_known(&self) -> bool {
+        self.listed_at.is_some() || self.chosen_at.is_some()
+    }
+
     /// The salespersons whose sales, or whose first load, are still to be collected.
     pub fn open(&self) -> BTreeSet<&String> {
         let open = self.salespersons_expected.difference(&self.salespersons_finished);
@@ -342,15 +350,15 @@ impl BranchAccount {
 
     /// How far it is.
     pub fn state(&self) -> State {
-        match (&self.listed_at, &self.dead_at, &self.superseded_at) {
-            (Some(_), ..) => {
+        match (self.is_known(), &self.dead_at, &self.superseded_at) {
+            (true, ..) => {
                 let dead = &self.salespersons_dead;
                 let salespersons = how_far(&self.salespersons_expected, &self.salespersons_finished, dead);
                 let first_loads = how_far(&self.first_loads_expected, &self.first_loads_finished, dead);
                 salespersons.and(first_loads)
             }
-            (None, None, None) => State::Open,
-            (None, ..) => State::Incomplete,
+            (false, None, None) => State::Open,
+            (false, ..) => State::Incomplete,
         }
     }
 }

@@ -50,6 +50,9 @@ const REPORTING: Duration = Duration::from_secs(60);
 /// What an account may take of the time that is kept for settling.
 const LEAST_TIME: Duration = Duration::from_secs(1);
 
+/// How long a backfill is waited for before it is reported as it is: as long as the queues keep a message.
+const BACKFILL_LASTS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
 /// How often a register is tried against others in a row.
 const MAX_CONFLICTS: u32 = 20;
 
@@ -129,6 +132,8 @@ pub struct Accounts {
     jitter: Jitter,
     environment: String,
     requests_per_minute: Option<u32>,
+    /// Whether whoever adds the last piece reports the run.
+    is_reporter: bool,
 }
 
 impl Accounts {
@@ -149,6 +154,17 @@ impl Accounts {
             jitter,
             environment,
             requests_per_minute,
+            is_reporter: true,
+        }
+    }
+
+    /// The same accounts, kept by somebody who reports nothing: a run that is over by his addition is reported by the next
+    /// scheduled run. For whoever cannot reach the topic.
+    #[must_use]
+    pub fn without_reports(self) -> Self {
+        Self {
+            is_reporter: false,
+            ..self
         }
     }
 
@@ -158,20 +174,38 @@ impl Accounts {
     }
 
     /// Begins a run of these branches, or begins it again. Before a scheduled one, runs that were begun earlier and are
-    /// not reported are reported as they are.
-    pub async fn begin(&self, run_id: RunId, kind: Kind, names: &[String], tally: &Tally) {
-        let Some(table) = &self.table else { return };
+    /// not reported are reported as they are. Answers whether all of that is durable: where it is not, nobody would be told
+    /// what the run came to, and it is to be begun again as soon as may be.
+    pub async fn begin(&self, run_id: RunId, kind: Kind, names: &[String], tally: &Tally) -> bool {
+        let Some(table) = &self.table else { return true };
         let begun = async {
             let mut addition = self.addition(Entity::Branch, Counts::default());
             addition.first.insert("kind", kind.name().to_owned());
             addition.sets.insert("names_expected", names.iter().cloned().collect());
-            table.add(&run_entry_id(run_id), &addition).await?;
+            let entry = table.add(&run_entry_id(run_id), &addition).await?;
             for late in register::begin(&**table, run_id, kind).await? {
-                self.report(&**table, late).await?;
+                if !self.may_still_end(&**table, late).await? {
+                    self.report(&**table, late).await?;
+                }
             }
-            Ok(())
+            // Where it is begun only after its work, or again, it may be over.
+            self.report_if_over(&**table, run_id, &entry).await
         };
-        self.note(begun.await, tally);
+        let begun = begun.await;
+        let is_begun = begun.is_ok();
+        self.note(begun, tally);
+        is_begun
+    }
+
+    /// Whether a run is none of the schedule's that ends by itself, but not within the hour: a backfill takes as long as it
+    /// takes, though no longer than a queue keeps its messages.
+    async fn may_still_end(&self, table: &dyn StateTable, run_id: RunId) -> Result<bool, StateError> {
+        let Some(entry) = table.read(&run_entry_id(run_id)).await? else {
+            return Ok(false);
+        };
+        let run = RunAccount::read(&entry)?;
+        let is_young = self.clock.now() - run_id.time() < BACKFILL_LASTS;
+        Ok(run.kind == Some(Kind::Backfill) && run.state() == State::Open && is_young)
     }
 
     /// These branches belong to a run. It is called before what led to them is noted as done.
@@ -301,28 +335,46 @@ impl Accounts {
         }
         let settled = async {
             let entry = table.add(&branch_entry_id(run_id, branch_id), &addition).await?;
-            match BranchAccount::read(&entry)?.state() {
-                State::Open => Ok(()),
-                _ if matches!(ending, Ending::Open | Ending::Failing(_)) => Ok(()),
-                state => self.branch_ended(&**table, run_id, branch_id, state).await,
+            match ending {
+                Ending::Open | Ending::Failing(_) => Ok(()),
+                Ending::Done | Ending::DeadLetter(_) => {
+                    let account = BranchAccount::read(&entry)?;
+                    self.end_branch_if_over(&**table, run_id, branch_id, &account).await
+                }
             }
         };
         self.note(self.in_time(settled, invocation).await, &invocation.tally);
     }
 
-    /// All that a run does about a branch is done, or dead.
-    async fn branch_ended(
+    /// These salespersons of a branch are all that a run asks for there: the branch itself is not asked who there is, so that
+    /// its data is none the fresher when they are done.
+    pub async fn choose(&self, run_id: RunId, branch_id: &Id, tally: &Tally, invocation: &Invocation) {
+        let Some(table) = &self.table else { return };
+        let mut addition = self.addition(Entity::Salesperson, Counts::default());
+        addition.first.insert("branch_id", branch_id.as_str().to_owned());
+        addition.first.insert("chosen_at", self.now());
+        let chosen = async {
+            let entry = table.add(&branch_entry_id(run_id, branch_id), &addition).await?;
+            let account = BranchAccount::read(&entry)?;
+            self.end_branch_if_over(&**table, run_id, branch_id, &account).await
+        };
+        self.note(self.in_time(chosen, invocation).await, tally);
+    }
+
+    /// Tells the run where all that it does about a branch is done, or dead.
+    async fn end_branch_if_over(
         &self,
         table: &dyn StateTable,
         run_id: RunId,
         branch_id: &Id,
-        state: State,
+        account: &BranchAccount,
     ) -> Result<(), StateError> {
-        let set = match state {
+        let set = match account.state() {
+            State::Open => return Ok(()),
             State::Complete => "branches_finished",
-            State::Open | State::Incomplete => "branches_ended",
+            State::Incomplete => "branches_ended",
         };
-        if state == State::Complete {
+        if set == "branches_finished" && account.listed_at.is_some() {
             freshness::complete(table, branch_id, run_id).await?;
         }
         let mut addition = self.addition(Entity::Branch, Counts::default());
@@ -335,7 +387,7 @@ impl Accounts {
         let run = RunAccount::read(entry)?;
         match run.state() {
             // A direct call to a later collector is a piece of work, and nobody waits for its report.
-            _ if run.kind.is_none() => Ok(()),
+            _ if run.kind.is_none() || !self.is_reporter => Ok(()),
             State::Open => Ok(()),
             State::Complete | State::Incomplete => self.report(table, run_id).await,
         }
@@ -363,8 +415,8 @@ impl Accounts {
         match sent {
             Ok(()) => {
                 register::reported(table, run_id, &claim, self.clock.now()).await?;
-                if report.is_complete() && report.kind == Some(Kind::Schedule) {
-                    freshness::keep_only(table, &report.branch_ids).await?;
+                if report.kind == Some(Kind::Schedule) {
+                    freshness::note_expected(table, &report.branch_ids, run_id, report.is_complete()).await?;
                 }
                 Ok(())
             }

@@ -42,13 +42,10 @@ impl Runs {
         self.recent.iter().rfind(|run_id| **run_id <= moment).copied()
     }
 
-    fn begin(mut self, run_id: RunId, kind: Kind) -> Option<Self> {
+    fn begin(mut self, run_id: RunId) -> Option<Self> {
         let place = self.recent.binary_search(&run_id).err()?;
         self.recent.insert(place, run_id);
-        // A backfill may take days, and is reported when it is over.
-        if kind != Kind::Backfill {
-            self.unreported.push(run_id);
-        }
+        self.unreported.push(run_id);
         let excess = self.recent.len().saturating_sub(REMEMBERED);
         self.recent.drain(..excess);
         let excess = self.unreported.len().saturating_sub(REMEMBERED);
@@ -72,7 +69,7 @@ fn report_entry_id(run_id: RunId) -> String {
 
 /// Notes that a run has begun, and answers which earlier ones nobody was told of.
 pub(super) async fn begin(table: &dyn StateTable, run_id: RunId, kind: Kind) -> Result<Vec<RunId>, StateError> {
-    rewrite(table, RUNS, |runs: Runs| runs.begin(run_id, kind)).await?;
+    rewrite(table, RUNS, |runs: Runs| runs.begin(run_id)).await?;
     if kind != Kind::Schedule {
         return Ok(Vec::new());
     }

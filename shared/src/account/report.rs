@@ -102,7 +102,7 @@ impl Report {
             let known = branch.salespersons_expected.union(&branch.first_loads_expected).count();
             salespersons.0 += known - open.len();
             salespersons.1 += known;
-            if branch.listed_at.is_none() {
+            if !branch.is_known() {
                 missing.push(Missing {
                     what: "branch",
                     branch_name: None,

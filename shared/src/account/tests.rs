@@ -205,6 +205,106 @@ async fn a_branch_is_as_fresh_as_the_newest_run_that_it_is_complete_for() {
 }
 
 #[tokio::test]
+async fn a_run_that_could_not_be_begun_at_once_is_reported_all_the_same() {
+    let world = World::new();
+    let (tally, names) = (Tally::default(), ["Akron".to_owned()]);
+    let begin = async || world.accounts.begin(run(1), Kind::Schedule, &names, &tally).await;
+    world.table.fail(true);
+    assert!(!begin().await);
+    world.table.fail(false);
+    world
+        .accounts
+        .settle_name(run(1), "Akron", None, &tally, &world.invocation())
+        .await;
+    assert!(world.states().is_empty());
+    assert!(begin().await);
+    assert_eq!(world.states(), ["2026-11-21T01:00:00Z complete"]);
+}
+
+#[tokio::test]
+async fn who_does_not_report_leaves_it_to_the_next_run() {
+    let mut world = World::new();
+    let reporter = world.accounts.clone();
+    world.accounts = reporter.clone().without_reports();
+    world.begin(run(1)).await;
+    world.list(run(1)).await;
+    for employee_id in ["7", "8"] {
+        world.settle(run(1), &salesperson(employee_id), Ending::Done).await;
+    }
+    assert!(world.states().is_empty());
+    world.accounts = reporter;
+    world.begin(run(2)).await;
+    assert_eq!(world.states(), ["2026-11-21T01:00:00Z complete"]);
+}
+
+#[tokio::test]
+async fn a_backfill_is_waited_for_over_many_runs_and_no_longer_than_a_queue_keeps_its_messages() {
+    let world = World::new();
+    let tally = Tally::default();
+    let backfill = RunId::parse("2026-11-21T00:30:00Z").unwrap();
+    let begin = async |run_id, kind| {
+        world
+            .accounts
+            .begin(run_id, kind, &["everything".to_owned()], &tally)
+            .await
+    };
+    begin(backfill, Kind::Backfill).await;
+    begin(run(1), Kind::Schedule).await;
+    assert!(world.states().is_empty());
+    world.clock.advance(BACKFILL_LASTS);
+    let later = RunId::scheduled_for(world.clock.now());
+    begin(later, Kind::Schedule).await;
+    assert_eq!(
+        world.states(),
+        ["2026-11-21T00:30:00Z incomplete", "2026-11-21T01:00:00Z incomplete"]
+    );
+}
+
+#[tokio::test]
+async fn a_branch_is_none_the_fresher_for_chosen_salespersons() {
+    let world = World::new();
+    let invocation = world.invocation();
+    let tally = &invocation.tally;
+    let name = "salesperson 7";
+    world
+        .accounts
+        .begin(run(1), Kind::Backfill, &[name.to_owned()], tally)
+        .await;
+    world.accounts.expect_branches(run(1), &[id("2")], tally).await;
+    world
+        .accounts
+        .expect_salespersons(run(1), &id("2"), &[id("7")], tally)
+        .await;
+    world.accounts.choose(run(1), &id("2"), tally, &invocation).await;
+    world.accounts.settle_name(run(1), name, None, tally, &invocation).await;
+    assert!(world.states().is_empty());
+    world.settle(run(1), &salesperson("7"), Ending::Done).await;
+    assert_eq!(world.states(), ["2026-11-21T01:00:00Z complete"]);
+    assert_eq!(freshness::by_branch(&*world.table).await.unwrap(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_branch_that_was_never_complete_is_as_old_as_the_first_run_without_it() {
+    let world = World::new();
+    let tally = Tally::default();
+    freshness::complete(&*world.table, &id("9"), run(3)).await.unwrap();
+    for hour in [1, 2] {
+        world.begin(run(hour)).await;
+        world
+            .settle(run(hour), &Piece::Branch(id("2")), Ending::DeadLetter("404"))
+            .await;
+    }
+    world.accounts.note_staleness(&tally).await;
+    assert_eq!(tally.staleness().map(|age| age.as_secs()), Some(5), "of run 1");
+    world.begin(run(3)).await;
+    world.list(run(3)).await;
+    for employee_id in ["7", "8"] {
+        world.settle(run(3), &salesperson(employee_id), Ending::Done).await;
+    }
+    assert_eq!(freshness::oldest(&*world.table).await.unwrap(), Some(run(3)));
+}
+
+#[tokio::test]
 async fn a_branch_that_is_no_longer_asked_for_does_not_make_the_rest_look_stale() {
     let world = World::new();
     freshness::complete(&*world.table, &id("9"), run(0)).await.unwrap();
