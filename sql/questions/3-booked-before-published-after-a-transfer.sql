@@ -20,19 +20,19 @@ published AS (
 )
 SELECT
     p.employee_name,
-    old.branch_name AS moved_from,
-    new.branch_name AS moved_to,
+    coalesce(old.branch_name, a.branch_id_before) AS moved_from,
+    coalesce(new.branch_name, a.branch_id) AS moved_to,
     s.sale_id,
     s.transaction_timestamp AS booked_at,
     first_seen.run_id AS published_in,
-    taken.branch_name AS sale_of,
+    coalesce(taken.branch_name, s.branch_id) AS sale_of,
     s.amount
 FROM arrivals AS a
 JOIN sales AS s ON s.employee_id = a.employee_id AND s.transaction_timestamp < a.last_modified
 JOIN published AS first_seen
     ON first_seen.sale_id = s.sale_id AND first_seen.employee_id = s.employee_id AND first_seen.run_id > a.run_id
 JOIN salespersons AS p ON p.employee_id = a.employee_id AND p.branch_id = a.branch_id
-JOIN branches AS old ON old.branch_id = a.branch_id_before
-JOIN branches AS new ON new.branch_id = a.branch_id
-JOIN branches AS taken ON taken.branch_id = s.branch_id
+LEFT JOIN branches AS old ON old.branch_id = a.branch_id_before
+LEFT JOIN branches AS new ON new.branch_id = a.branch_id
+LEFT JOIN branches AS taken ON taken.branch_id = s.branch_id
 ORDER BY booked_at, s.sale_id

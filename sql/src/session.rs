@@ -148,6 +148,9 @@ impl Lake {
         for function in functions::all() {
             context.register_udf(function);
         }
+        for function in functions::aggregates() {
+            context.register_udaf(function);
+        }
         for log in Log::ALL {
             context.register_table(log.table(), Arc::new(listing(&context, log)?))?;
         }

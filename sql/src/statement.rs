@@ -117,19 +117,54 @@ fn number_alike(statement: &mut Parsed) {
     let Some(select) = first_select_mut(&mut query.body) else {
         return;
     };
+    let has_all = select
+        .projection
+        .iter()
+        .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let plain = select.projection.iter().filter_map(|item| match item {
+        SelectItem::UnnamedExpr(expression) => column_of(expression).map(str::to_owned),
+        _ => None,
+    });
+    let plain: BTreeSet<String> = plain.collect();
     let mut texts = BTreeSet::new();
     for (position, item) in select.projection.iter_mut().enumerate() {
         let SelectItem::UnnamedExpr(computed) = item else {
             continue;
         };
+        let named_after = without_casts(computed);
+        let is_alike = match (column_of(computed), column_of(named_after)) {
+            // It is among all the others.
+            (Some(_), _) => has_all || !texts.insert(computed.to_string()),
+            (None, Some(column)) => has_all || plain.contains(column) || !texts.insert(named_after.to_string()),
+            (None, None) => !texts.insert(named_after.to_string()),
+        };
         // One subquery is like any other.
         let is_subquery = matches!(computed, Expr::Subquery(_));
-        if !texts.insert(computed.to_string()) || is_subquery {
+        if is_alike || is_subquery {
             *item = SelectItem::ExprWithAlias {
                 expr: computed.clone(),
                 alias: Ident::new(format!("_col{position}")),
             };
         }
+    }
+}
+
+/// What DataFusion calls a column after: its name leaves casts out.
+fn without_casts(mut expression: &Expr) -> &Expr {
+    while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) | Expr::AtTimeZone { timestamp: inner, .. } =
+        expression
+    {
+        expression = inner;
+    }
+    expression
+}
+
+/// The name of a column that is asked for as it is.
+fn column_of(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::Identifier(name) => Some(&name.value),
+        Expr::CompoundIdentifier(parts) => parts.last().map(|name| name.value.as_str()),
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@ mod json;
 mod parquet;
 mod table;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -56,6 +57,9 @@ pub enum OutputError {
     /// The rest of the rows.
     #[error("the rows cannot be read")]
     Rows(#[from] DataFusionError),
+    /// Two columns of one name, where readers know a column by its name.
+    #[error("two columns are called {0}, which {1} has room for once: name one of them with AS")]
+    Alike(String, &'static str),
     /// What it is written to.
     #[error("the answer cannot be written")]
     Io(#[from] io::Error),
@@ -80,7 +84,22 @@ pub async fn write(
     match format {
         Format::Table => table::write(answer, layout, to).await,
         Format::Csv => csv::write(answer, to).await,
-        Format::Json => json::write(answer, to).await,
-        Format::Parquet => parquet::write(answer, to).await,
+        Format::Json => {
+            different(&answer, "a JSON object")?;
+            json::write(answer, to).await
+        }
+        Format::Parquet => {
+            different(&answer, "a Parquet file")?;
+            parquet::write(answer, to).await
+        }
+    }
+}
+
+fn different(answer: &Answer, place: &'static str) -> Result<(), OutputError> {
+    let mut names = BTreeSet::new();
+    let alike = answer.schema.fields().iter().find(|field| !names.insert(field.name()));
+    match alike {
+        Some(field) => Err(OutputError::Alike(field.name().clone(), place)),
+        None => Ok(()),
     }
 }

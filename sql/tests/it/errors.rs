@@ -149,6 +149,49 @@ async fn a_question_that_needs_too_much_memory_ends_in_an_error() {
 }
 
 #[tokio::test]
+async fn a_sum_that_does_not_fit_is_an_error_and_no_other_number() {
+    let largest = "99999999999999999999999999999999999999";
+    for (question, words) in [
+        (
+            format!("SELECT sum(a) FROM (VALUES ({largest}), ({largest})) AS t (a)"),
+            "the sum is larger than a decimal(38, 0) has room for",
+        ),
+        (
+            format!("SELECT k, sum(a) FROM (VALUES (1, {largest}), (2, 1), (1, {largest})) AS t (k, a) GROUP BY k"),
+            "the sum is larger than a decimal(38, 0) has room for",
+        ),
+        (
+            "SELECT sum(a) FROM (VALUES (9223372036854775807), (1)) AS t (a)".to_owned(),
+            "the sum is larger than 9223372036854775807, the largest bigint",
+        ),
+        (
+            "SELECT sum(a) OVER (ORDER BY a) FROM (VALUES (9223372036854775806), (9223372036854775807)) AS t (a)"
+                .to_owned(),
+            "the sum is larger than 9223372036854775807, the largest bigint",
+        ),
+    ] {
+        let refused = refusal(&question).await;
+        assert!(refused.contains(words), "{question}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn two_columns_of_one_name_are_refused_where_readers_know_columns_by_name() {
+    let question = "SELECT a.value, b.value FROM generate_series(1, 1) AS a, generate_series(1, 1) AS b";
+    for format in [Format::Json, Format::Parquet] {
+        let console = Streams::new().await.console(format).await;
+        let mut to = Vec::new();
+        let refused = console.answer(question, &mut to).await.unwrap_err().show();
+        assert!(refused.contains("two columns are called value"), "{refused}");
+        assert!(to.is_empty());
+    }
+    let console = Streams::new().await.console(Format::Csv).await;
+    let mut to = Vec::new();
+    console.answer(question, &mut to).await.unwrap();
+    assert_eq!(String::from_utf8(to).unwrap(), "value,value\n1,1\n");
+}
+
+#[tokio::test]
 async fn a_question_without_end_can_be_given_up() {
     let console = Streams::new().await.console(Format::Csv).await;
     for endless in [

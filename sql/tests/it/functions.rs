@@ -18,6 +18,39 @@ const STORE: &str = r#"'{"store": {"book": [
     "bicycle": {"color": "red", "price": 19.95}}}'"#;
 
 #[tokio::test]
+async fn a_sum_is_exact_null_of_nothing_and_slides() {
+    for (question, answer) in [
+        (
+            "SELECT sum(a) FROM (VALUES (1.10), (NULL), (2.25)) AS t (a)",
+            vec!["3.35"],
+        ),
+        (
+            "SELECT sum(a), sum(DISTINCT a) FROM (VALUES (1), (1), (NULL)) AS t (a)",
+            vec!["2,1"],
+        ),
+        ("SELECT sum(value) FROM generate_series(1, 3) WHERE value > 3", vec![""]),
+        (
+            "SELECT sum(a) FROM (VALUES (9223372036854775807), (1), (-1)) AS t (a)",
+            vec!["9223372036854775807"],
+        ),
+        (
+            "SELECT sum(value) OVER (ORDER BY value ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM generate_series(1, 4)",
+            vec!["1", "3", "5", "7"],
+        ),
+        (
+            "SELECT value % 2, sum(value) FROM generate_series(1, 4) GROUP BY 1 ORDER BY 1",
+            vec!["0,6", "1,4"],
+        ),
+        (
+            "SELECT sum(CAST(value AS DOUBLE)) FROM generate_series(1, 3)",
+            vec!["6.0"],
+        ),
+    ] {
+        assert_eq!(Streams::new().await.ask(question).await, answer, "{question}");
+    }
+}
+
+#[tokio::test]
 async fn json_is_taken_apart_as_trino_does() {
     for (path, scalar, json) in [
         ("$.store.book[0].author", "Nigel Rees", "\"\"\"Nigel Rees\"\"\""),

@@ -133,6 +133,24 @@ async fn what_is_computed_is_called_by_its_text_or_by_its_place() {
 }
 
 #[tokio::test]
+async fn columns_that_differ_by_a_cast_alone_are_told_apart() {
+    for (text, answer) in [
+        ("SELECT CAST(value AS VARCHAR), value", "_col0,value\n1,1\n"),
+        (
+            "SELECT CAST(value AS DOUBLE), CAST(value AS VARCHAR)",
+            "CAST(value AS DOUBLE),_col1\n1.0,1\n",
+        ),
+        ("SELECT value, *", "_col0,value\n1,1\n"),
+        ("SELECT value + 1, *", "value + 1,value\n2,1\n"),
+    ] {
+        let text = format!("{text} FROM generate_series(1, 1)");
+        let found = written(Format::Csv, &text).await;
+        let found = found.split_once('\n').map(|(_, rows)| rows);
+        assert_eq!(found, answer.split_once('\n').map(|(_, rows)| rows), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_without_rows_has_its_columns_all_the_same() {
     let nothing = "SELECT sale_id, amount FROM sales";
     assert_eq!(written(Format::Csv, nothing).await, "sale_id,amount\n");
