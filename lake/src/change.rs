@@ -6,10 +6,11 @@ use aws_lambda_events::event::dynamodb::EventRecord;
 use serde::Deserialize;
 use serde_dynamo::AttributeValue;
 use serde_json::value::RawValue;
+use shared::change::is_marked;
 use shared::value::Value;
 
 use crate::json::{self, NotANumber};
-use crate::log::{DELETED_AT, LAST_MODIFIED, Log, SEQUENCE_DIGITS};
+use crate::log::{LAST_MODIFIED, Log, SEQUENCE_DIGITS};
 use crate::moment;
 
 /// What happened to an item.
@@ -220,10 +221,7 @@ impl Change {
 impl Operation {
     /// A change that leaves an item marked as deleted is a deletion.
     pub(crate) fn marked(self, image: &BTreeMap<String, Value>) -> Self {
-        match image.get(DELETED_AT) {
-            None | Some(Value::Null) => self,
-            Some(_) => Self::Delete,
-        }
+        if is_marked(image) { Self::Delete } else { self }
     }
 }
 
@@ -282,6 +280,17 @@ mod tests {
         assert_eq!(read(&record("MODIFY", marked)).unwrap().operation, Operation::Delete);
         let back = json!({"branch_id": {"S": "1"}, "deleted_at": {"NULL": true}});
         assert_eq!(read(&record("MODIFY", back)).unwrap().operation, Operation::Update);
+        // The vendor may send an attribute of that name, too.
+        for own in [
+            json!({"BOOL": false}),
+            json!({"S": ""}),
+            json!({"N": "0"}),
+            json!({"S": "2026-11-21"}),
+            json!({"SS": ["a"]}),
+        ] {
+            let there = json!({"branch_id": {"S": "1"}, "deleted_at": own});
+            assert_eq!(read(&record("INSERT", there)).unwrap().operation, Operation::Insert);
+        }
         let mut gone = record("REMOVE", json!(null));
         gone["dynamodb"].as_object_mut().unwrap().remove("NewImage");
         assert_eq!(read(&gone).unwrap().operation, Operation::Remove);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::entity::{DELETED_AT, Entity};
 use crate::record::Record;
+use crate::run::is_last_modified;
 use crate::value::Value;
 
 /// A row as the table holds it, its key left out.
@@ -19,10 +20,18 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether it is marked as deleted, by a collector or by the vendor's own word.
+    /// Whether it is marked as deleted.
     pub fn is_deleted(&self) -> bool {
-        let own = self.attributes.get(DELETED_AT);
-        own.is_some_and(|value| *value != Value::Null) || self.foreign.contains(DELETED_AT)
+        is_marked(&self.attributes)
+    }
+}
+
+/// Whether an item with these attributes is marked as deleted: by a time in the form of `last_modified`, as the collectors write
+/// it. The vendor may send an attribute of that name, too; one that says anything else (`false`, `""`, a day) is no mark.
+pub fn is_marked(attributes: &BTreeMap<String, Value>) -> bool {
+    match attributes.get(DELETED_AT) {
+        Some(Value::String(text)) => is_last_modified(text),
+        _ => false,
     }
 }
 
@@ -136,6 +145,24 @@ mod tests {
             set: set.iter().map(|(name, value)| (*name, value)).collect(),
             remove: remove.iter().copied().collect(),
         }
+    }
+
+    #[test]
+    fn only_a_time_of_our_own_form_marks_a_row_as_deleted() {
+        let marked = |value: Value| row(&[("deleted_at", value)]).is_deleted();
+        assert!(marked(text("2026-11-21T01:02:03.456Z")));
+        for other in ["", "yesterday", "2026-11-21", "2026-11-21T01:02:03Z"] {
+            assert!(!marked(text(other)), "{other}");
+        }
+        let zero = Value::Number(crate::number::Number::parse("0").unwrap());
+        for other in [Value::Null, Value::Bool(false), Value::Bool(true), zero] {
+            assert!(!marked(other.clone()), "{other:?}");
+        }
+        let foreign = Row {
+            foreign: ["deleted_at".to_owned()].into(),
+            ..Row::default()
+        };
+        assert!(!foreign.is_deleted() && !Row::default().is_deleted());
     }
 
     #[test]

@@ -233,11 +233,11 @@ async fn a_vendor_may_say_of_its_own_who_is_deleted() {
     let (world, _) = world_of(DeletionRules::default());
     let others = [1, 2].map(|id| salesperson(&id.to_string()));
     let employ = |record: &str| employs(&world, &[&others[0], &others[1], record]);
-    employ(&own("\"yesterday\""));
+    employ(&own("\"2026-11-20T01:02:03.456Z\""));
     next_run(&world).await;
     assert_eq!(world.first_loads().last(), Some(&first_loads(&[("3", "1", true)])[0]));
     // given a change elsewhere, its attribute is one like any other, and no first load is owed again
-    employ(&own("\"yesterday\"").replace('}', r#", "desk": 4}"#));
+    employ(&own("\"2026-11-20T01:02:03.456Z\"").replace('}', r#", "desk": 4}"#));
     assert_eq!(counts(&next_run(&world).await), [0, 1, 0, 0]);
     assert_eq!(world.first_loads().last(), Some(&first_loads(&[("3", "1", false)])[0]));
     // when the record vanishes, the row says already that it is deleted
@@ -245,14 +245,21 @@ async fn a_vendor_may_say_of_its_own_who_is_deleted() {
     employs(&world, &[&others[0], &others[1]]);
     assert_eq!(counts(&next_run(&world).await), [0; 4]);
     assert_eq!(stored(&world, "3"), row);
-    // and null is no mark
-    employ(&own("null"));
-    assert_eq!(counts(&next_run(&world).await), [0, 1, 0, 0]);
-    employs(&world, &[&others[0], &others[1]]);
-    assert_eq!(counts(&next_run(&world).await), [0, 0, 1, 0]);
-    employ(&own("null"));
-    assert_eq!(counts(&next_run(&world).await), [0, 1, 0, 0]);
-    assert_eq!(stored(&world, "3").attributes["deleted_at"], Value::Null);
+    // and what is no time of our form is no mark
+    for (no_mark, value) in [
+        ("null", Value::Null),
+        ("false", Value::Bool(false)),
+        ("\"yesterday\"", Value::String("yesterday".to_owned())),
+    ] {
+        employ(&own(no_mark));
+        assert_eq!(counts(&next_run(&world).await), [0, 1, 0, 0], "{no_mark}");
+        employs(&world, &[&others[0], &others[1]]);
+        assert_eq!(counts(&next_run(&world).await), [0, 0, 1, 0], "{no_mark}");
+        assert!(stored(&world, "3").is_deleted(), "{no_mark}");
+        employ(&own(no_mark));
+        assert_eq!(counts(&next_run(&world).await), [0, 1, 0, 0], "{no_mark}");
+        assert_eq!(stored(&world, "3").attributes["deleted_at"], value);
+    }
 }
 
 #[tokio::test(start_paused = true)]
