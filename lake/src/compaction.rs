@@ -21,7 +21,8 @@ use crate::store::{File, Lake, LakeError, Writer};
 /// When files are put together, and when what was replaced is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// How large a file should become, in bytes. One of half of it is large enough to be left alone.
+    /// How large a file should become, and how much is put together at once, in bytes. One of half of it is large enough to be
+    /// left alone, so that what was made of others is not made anew each time.
     pub target_bytes: u64,
     /// How many files are put together at once: of each a few rows are held in memory.
     pub at_once: usize,
@@ -34,7 +35,11 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            target_bytes: 128 * 1024 * 1024,
+            // It decides how much memory a compaction takes: about ten times as much where 64 files are put together, 300 MB for
+            // these 24 MiB, and the function has 512 MB (LakeMemory in templates/lake.yml). One that is killed for its memory is
+            // no error that could be stepped over, and the next one would begin with the same day. So a busy day keeps several
+            // files of 12 to 24 MiB.
+            target_bytes: 24 * 1024 * 1024,
             at_once: 64,
             today_from: 16,
             keep_replaced: Duration::from_secs(60 * 60),

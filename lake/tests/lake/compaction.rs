@@ -220,6 +220,65 @@ async fn many_files_are_put_together_a_few_at_a_time_and_large_ones_are_left() {
     assert_eq!(compact(&stage).await, Counts::default());
 }
 
+/// A change of a sale, in a file of its own of some 30 KB that do not compress.
+async fn deliver_large(stage: &Stage, sequence: u64) {
+    let mut hash = sequence;
+    let note: String = (0..2500)
+        .map(|_| {
+            hash = (hash ^ (hash >> 31))
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .wrapping_add(1);
+            format!("{hash:016x}")
+        })
+        .collect();
+    let record = record_at(
+        Log::Sales,
+        "MODIFY",
+        &[&sequence.to_string(), "7"],
+        json!({"note": {"S": note}}),
+        sequence,
+        YESTERDAY,
+    );
+    stage.deliver(&[record]).await;
+}
+
+#[tokio::test]
+async fn a_day_of_more_than_is_put_together_at_once_keeps_several_files_that_are_left_alone() {
+    let policy = Policy {
+        target_bytes: 100_000,
+        ..Policy::default()
+    };
+    let stage = Stage::with(Arc::new(InMemory::new()), policy);
+    for sequence in 1..=12 {
+        deliver_large(&stage, sequence).await;
+    }
+    let changes = stage.changes(Log::Sales).await;
+    let counts = compact(&stage).await;
+    assert_eq!((counts.compacted_files, counts.files, counts.rows), (12, 4, 12));
+    stage.clock.advance(Duration::from_secs(60 * 60));
+    let counts = compact(&stage).await;
+    assert_eq!((counts.files, counts.deleted_files), (0, 12));
+    for file in stage.lake.files(Log::Sales).await.unwrap() {
+        assert!(file.size >= 50_000 && file.size <= 100_000, "{file:?}");
+    }
+    assert_eq!(compact(&stage).await, Counts::default());
+    assert_eq!(stage.changes(Log::Sales).await, changes);
+    // A late change goes with nothing that is large already.
+    deliver_large(&stage, 13).await;
+    assert_eq!(compact(&stage).await, Counts::default());
+}
+
+#[test]
+fn what_is_put_together_at_once_fits_the_functions_memory_well() {
+    let template = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../templates/lake.yml")).unwrap();
+    let (_, parameter) = template.split_once("  LakeMemory:").unwrap();
+    let (_, default) = parameter.split_once("Default: ").unwrap();
+    let megabytes: u64 = default.lines().next().unwrap().trim().parse().unwrap();
+    // Ten times as much was measured, and a third is to be left.
+    let needed = Policy::default().target_bytes * 10;
+    assert!(needed * 3 <= megabytes * 1024 * 1024 * 2, "{needed} of {megabytes} MB");
+}
+
 #[tokio::test]
 async fn a_call_can_name_the_part() {
     let stage = Stage::new();
