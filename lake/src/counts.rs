@@ -21,7 +21,7 @@ pub struct Counts {
     pub bytes: u64,
     /// Values that do not fit their column exactly, and are kept as JSON.
     pub unfit_values: u64,
-    /// Attributes that were not there before, or not of that type.
+    /// Attributes that were not there before, or not of that type or form.
     pub new_attributes: u64,
     /// Files whose rows were put together with others'.
     pub compacted_files: u64,

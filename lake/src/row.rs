@@ -50,6 +50,43 @@ pub struct Row {
     pub unfit: usize,
 }
 
+/// The attributes of our own that have a column: times as `last_modified` holds them.
+const MOMENTS: [&str; 2] = [LAST_MODIFIED, DELETED_AT];
+
+/// How an attribute goes with the columns of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// It has none.
+    NoColumn,
+    /// Its column holds it.
+    Fits,
+    /// It is of the JSON type that its column is for, and the column cannot hold it: another form, or too many digits.
+    OtherForm,
+    /// It is of another JSON type.
+    OtherType,
+}
+
+/// How the value of an attribute goes with the columns of a log of an entity.
+pub(crate) fn fit(log: Log, name: &str, value: &Value) -> Fit {
+    let known = log.known_attributes().iter().find(|(known, _)| *known == name);
+    let (cell, kind) = match known {
+        Some((_, kind)) => (cell(*kind, value), *kind),
+        None if MOMENTS.contains(&name) => (moment_cell(value), Kind::Timestamp),
+        None => return Fit::NoColumn,
+    };
+    let is_of_type = matches!(
+        (kind, value),
+        (Kind::Text | Kind::Id | Kind::Date | Kind::Timestamp, Value::String(_))
+            | (Kind::Id | Kind::Whole | Kind::Decimal, Value::Number(_))
+            | (Kind::Boolean, Value::Bool(_))
+    );
+    match (cell, is_of_type) {
+        (Some(_), _) => Fit::Fits,
+        (None, true) => Fit::OtherForm,
+        (None, false) => Fit::OtherType,
+    }
+}
+
 /// The row of a change in the log of an entity. `runs` says which run it belongs to.
 ///
 /// # Errors
@@ -71,16 +108,10 @@ pub fn of_entity(log: Log, change: Change, runs: &Runs) -> Result<Row, Unreadabl
     cells.insert(OPERATION, Cell::Text(operation.name().to_owned()));
     let mut unfit = 0;
     let mut fetched_at = None;
-    let known = log.known_attributes().iter().copied();
-    let moments = [(LAST_MODIFIED, Kind::Timestamp), (DELETED_AT, Kind::Timestamp)];
-    for (name, kind) in known.chain(moments) {
+    let known = log.known_attributes().iter().map(|(name, kind)| (*name, Some(*kind)));
+    for (name, kind) in known.chain(MOMENTS.map(|name| (name, None))) {
         let Some(value) = attributes.get(name) else { continue };
-        let is_moment = moments.iter().any(|(moment, _)| *moment == name);
-        let cell = if is_moment {
-            moment_cell(value)
-        } else {
-            cell(kind, value)
-        };
+        let cell = kind.map_or_else(|| moment_cell(value), |kind| cell(kind, value));
         if name == LAST_MODIFIED
             && let Some(Cell::Timestamp(time)) = cell
         {
@@ -171,9 +202,8 @@ pub fn item(log: Log, batch: &RecordBatch, row: usize) -> Option<BTreeMap<String
         .into_iter()
         .map(|(name, raw)| Some((name, Value::from_json(&raw).ok()?)))
         .collect::<Option<BTreeMap<_, _>>>()?;
-    let own = [(LAST_MODIFIED, None), (DELETED_AT, None)];
     let known = log.known_attributes().iter().map(|(name, kind)| (*name, Some(*kind)));
-    for (name, kind) in known.chain(own) {
+    for (name, kind) in known.chain(MOMENTS.map(|name| (name, None))) {
         let column = batch.column_by_name(name)?;
         // What its column does not hold exactly stands among the attributes.
         if column.is_valid(row) && !item.contains_key(name) {

@@ -1,6 +1,6 @@
-//! Which attributes the vendor sends, and of which types: what is new is told once.
+//! Which attributes the vendor sends, and of which types and forms: what is new is told once.
 //!
-//! Nothing depends on it: a new attribute is kept as JSON, and so is a known one of a type that its column does not hold.
+//! Nothing depends on it: a new attribute is kept as JSON, and so is a known one of a type or a form that its column does not hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,19 @@ use shared::value::Value;
 use tracing::warn;
 
 use crate::json;
-use crate::log::{DELETED_AT, Kind, LAST_MODIFIED, Log};
+use crate::log::Log;
+use crate::row::{self, Fit};
 
-/// Attributes by name, with the JSON types that were seen of each.
+/// Attributes by name, with what was seen of each: JSON types, and [`OTHER_FORM`] after the type where that alone would fit.
 pub type Kinds = BTreeMap<String, BTreeSet<String>>;
 
 /// How many attributes of a log are remembered: an entry of the state table has its limit. Those beyond are told once by each
 /// process.
 const REMEMBERED: usize = 1000;
+
+/// What is added to the type of a value that its column is for and cannot hold: a date that is written otherwise, a number of too
+/// many digits.
+const OTHER_FORM: &str = " of another form";
 
 /// How often an entry that somebody else writes at the same time is tried.
 const TRIES: usize = 5;
@@ -45,7 +50,7 @@ struct Remembered {
 /// What came of looking at a batch's attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// How many attributes were new, or of a new type.
+    /// How many attributes were new, or of a new type or form.
     pub attributes: u64,
     /// Whether the state table could not be reached.
     pub state_failed: bool,
@@ -70,10 +75,14 @@ impl Sightings {
     pub fn look_at(log: Log, image: &BTreeMap<String, Value>, seen: &mut Kinds) {
         for (name, value) in image {
             let Some(kind) = json::kind(value) else { continue };
-            if has_column_for(log, name, kind) || seen.get(name).is_some_and(|kinds| kinds.contains(kind)) {
-                continue;
+            let kind = match row::fit(log, name, value) {
+                Fit::Fits => continue,
+                Fit::NoColumn | Fit::OtherType => kind.to_owned(),
+                Fit::OtherForm => format!("{kind}{OTHER_FORM}"),
+            };
+            if !seen.get(name).is_some_and(|kinds| kinds.contains(&kind)) {
+                seen.entry(name.clone()).or_default().insert(kind);
             }
-            seen.entry(name.clone()).or_default().insert(kind.to_owned());
         }
     }
 
@@ -105,7 +114,7 @@ impl Sightings {
             warn!(
                 log = log.name(),
                 attributes = attributes.join(", "),
-                "attributes that were not there before, or not of that type: they are kept as JSON"
+                "attributes that were not there before, or not of that type or form: they are kept as JSON"
             );
         }
         News {
@@ -152,22 +161,6 @@ impl Sightings {
     }
 }
 
-/// Whether values of that JSON type are what the attribute's column is for.
-fn has_column_for(log: Log, name: &str, kind: &str) -> bool {
-    let own = [(LAST_MODIFIED, Kind::Timestamp), (DELETED_AT, Kind::Timestamp)];
-    let column = log
-        .known_attributes()
-        .iter()
-        .chain(&own)
-        .find(|(known, _)| *known == name);
-    column.is_some_and(|(_, column)| match column {
-        Kind::Text | Kind::Date | Kind::Timestamp => kind == "string",
-        Kind::Id => matches!(kind, "string" | "number"),
-        Kind::Whole | Kind::Decimal => kind == "number",
-        Kind::Boolean => kind == "boolean",
-    })
-}
-
 fn without(mut all: Kinds, known: Kinds) -> Kinds {
     for (name, kinds) in known {
         if let Some(left) = all.get_mut(&name) {
@@ -206,12 +199,44 @@ mod tests {
 
     #[test]
     fn what_its_column_is_for_and_null_are_no_news() {
-        let known =
-            r#"{"note": "a", "quantity": 1, "branch_id": 3, "amount": null, "last_modified": "x", "gift": null}"#;
+        let known = r#"{"note": "a", "quantity": 1, "branch_id": 3, "amount": null, "gift": null,
+                "transaction_timestamp": "2023-01-01 23:43:23", "last_modified": "2026-11-21T01:02:03.456Z"}"#;
         assert!(seen(known).is_empty());
         let new = seen(r#"{"note": 5, "quantity": "1", "tags": ["a"]}"#);
         assert_eq!(new.keys().collect::<Vec<_>>(), ["note", "quantity", "tags"]);
         assert!(new["note"].contains("number") && new["tags"].contains("array"));
+    }
+
+    #[tokio::test]
+    async fn what_is_written_otherwise_than_its_column_holds_it_is_named_once() {
+        let other = r#"{"transaction_timestamp": "01.01.2023", "quantity": 2.5, "amount": 0.00000000001, "branch_id": 3.5,
+            "deleted_at": "yesterday", "discount": "0.1"}"#;
+        let kinds = seen(other);
+        let kinds: Vec<_> = kinds
+            .iter()
+            .map(|(name, kinds)| {
+                format!(
+                    "{name}: {}",
+                    Vec::from_iter(kinds.iter().map(String::as_str)).join(", ")
+                )
+            })
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                "amount: number of another form",
+                "branch_id: number of another form",
+                "deleted_at: string of another form",
+                "discount: string",
+                "quantity: number of another form",
+                "transaction_timestamp: string of another form",
+            ]
+        );
+        let state = Arc::new(MemoryState::default());
+        let (one, two) = (process(&state, 1), process(&state, 2));
+        assert_eq!(one.note(Log::Sales, seen(other)).await.attributes, 6);
+        assert_eq!(one.note(Log::Sales, seen(other)).await.attributes, 0);
+        assert_eq!(two.note(Log::Sales, seen(other)).await.attributes, 0);
     }
 
     #[tokio::test]
