@@ -256,8 +256,8 @@ impl BranchCollector {
         invocation: &Invocation,
     ) -> Result<(Effects, Option<Called<'a>>), WorkError> {
         let fetched = self
-            .vendor
-            .fetch(&visit.question(), invocation, invocation.work_until)
+            .rejections
+            .fetch(&*self.vendor, visit, invocation, invocation.work_until)
             .await?;
         let mut called = None;
         let effects = match visit.find(fetched) {

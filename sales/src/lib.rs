@@ -127,7 +127,10 @@ impl SaleCollector {
         quota_until: Instant,
     ) -> Result<Effects, WorkError> {
         let lookback = Lookback::within(task.lookback);
-        let fetched = self.vendor.fetch(&visit.question(), invocation, quota_until).await?;
+        let fetched = self
+            .rejections
+            .fetch(&*self.vendor, visit, invocation, quota_until)
+            .await?;
         let finding = visit.find(fetched);
         let effects = match &finding {
             Finding::Known { answer: None, effects } => effects.clone(),

@@ -97,7 +97,10 @@ impl SalespersonCollector {
         invocation: &Invocation,
         quota_until: Instant,
     ) -> Result<Effects, WorkError> {
-        let fetched = self.vendor.fetch(&visit.question(), invocation, quota_until).await?;
+        let fetched = self
+            .rejections
+            .fetch(&*self.vendor, visit, invocation, quota_until)
+            .await?;
         let effects = match visit.find(fetched) {
             Finding::New(answer) => self.write_salespersons(visit, &answer, order, invocation).await?,
             Finding::Known { answer, mut effects } => {

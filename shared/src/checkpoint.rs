@@ -395,8 +395,12 @@ impl Visit<'_> {
         self.checkpoint.has_rejections != Some(false)
     }
 
-    /// Notes whether something is remembered of records that were rejected.
+    /// Notes whether something is remembered of records that were rejected. If so, the next answer is looked at though it is
+    /// known: what is remembered may be mended.
     pub fn note_rejections(&mut self, are_remembered: bool) {
+        if are_remembered {
+            self.checkpoint.answer = None;
+        }
         self.checkpoint.has_rejections = Some(are_remembered);
     }
 

@@ -165,6 +165,7 @@ fn broken() -> Reply {
     Reply::failure(FetchError::Transient {
         reason: "the vendor answered 500".to_owned(),
         tries: 4,
+        malformed: None,
     })
 }
 
@@ -536,6 +537,7 @@ async fn a_run_that_is_tried_again_asks_only_for_the_branches_that_failed() {
         Reply::failure(FetchError::Transient {
             reason: "the vendor answered 500".to_owned(),
             tries: 4,
+            malformed: None,
         }),
     );
     assert!(world.failure(SCHEDULE).await.contains("1 of 13 branches failed: Utica"));

@@ -17,7 +17,7 @@ use super::place::{Place, PlaceArgs};
 /// List the vendor's records that cannot be stored, and the answers that are not as expected: here, or in an AWS account
 ///
 /// Each run tries them again before newer data. One that can be stored by then, or that the vendor does not send any more,
-/// is listed no longer.
+/// is listed no longer; one of somebody whom nobody asks for any more is listed for 30 days.
 #[derive(Debug, Args)]
 pub struct RejectedArgs {
     #[command(flatten)]
@@ -138,7 +138,7 @@ impl fmt::Display for List {
         if unlisted > 0 {
             writeln!(f, "{unlisted} more records are rejected than are listed.")?;
         }
-        f.write_str("Each is tried again by every run; --json shows how it begins.")
+        f.write_str("Each is tried again by every run that asks for it; --json shows how it begins.")
     }
 }
 

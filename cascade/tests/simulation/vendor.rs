@@ -524,14 +524,14 @@ async fn exchange(world: &World, process: &Process, request: Request) -> Exchang
         .then(|| sim.throw(Die::Fault(Fault::VendorErrors), |rng| rng.u32(0..6)));
     if fault == Some(0) {
         sim.note(|| format!("{} cannot reach the vendor for {}", process.name, request.asked));
-        return Outcome::MayPass("connection refused".to_owned()).into();
+        return Outcome::may_pass("connection refused").into();
     }
     sim.latency(MOST_WAY_MS).await;
     let exchange = arrive(world, process, &request, fault.is_some());
     match fault {
         Some(1) => {
             tokio::time::sleep(TIME_OUT).await;
-            return Outcome::MayPass("timed out".to_owned()).into();
+            return Outcome::may_pass("timed out").into();
         }
         Some(2) => {
             // Slow, and still in time.
@@ -579,7 +579,7 @@ fn arrive(world: &World, process: &Process, request: &Request, fails: bool) -> E
             retry_after: says.then_some(Duration::from_secs(7)),
         }
     } else if fails && sim.throw(Die::Fault(Fault::VendorErrors), |rng| rng.bool()) {
-        Outcome::MayPass("503, or half an answer".to_owned())
+        Outcome::may_pass("503, or half an answer")
     } else if vendor.refused.contains(asked) && !sim.is_calm() {
         Outcome::Final("404".to_owned())
     } else {
@@ -591,7 +591,7 @@ fn arrive(world: &World, process: &Process, request: &Request, fails: bool) -> E
             Outcome::Page { .. } => "answered",
             Outcome::NotModified => "not modified",
             Outcome::Throttled { .. } => "429",
-            Outcome::MayPass(_) => "fails",
+            Outcome::MayPass { .. } => "fails",
             Outcome::Final(_) => "refused",
             Outcome::Redirect(_) => "elsewhere",
         };

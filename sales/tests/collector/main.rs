@@ -195,5 +195,6 @@ fn broken() -> Reply {
     Reply::failure(FetchError::Transient {
         reason: "the vendor answered 500".to_owned(),
         tries: 4,
+        malformed: None,
     })
 }

@@ -442,6 +442,7 @@ async fn a_direct_call_whose_work_fails_ends_in_an_error_that_says_why() {
             Reply::failure(FetchError::Transient {
                 reason: "the vendor answered 503".to_owned(),
                 tries: 4,
+                malformed: None,
             }),
             "503, after 4 tries",
         ),
@@ -559,6 +560,7 @@ async fn of_an_events_records_only_those_that_may_succeed_later_are_reported() {
     let broken = FetchError::Transient {
         reason: "the vendor answered 500".to_owned(),
         tries: 4,
+        malformed: None,
     };
     world.vendor.says(employees_of("234"), answer("999", &[]));
     world.vendor.says(employees_of("235"), Reply::failure(broken));

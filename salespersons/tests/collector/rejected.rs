@@ -67,3 +67,31 @@ async fn a_malformed_answer_is_remembered() {
     );
     assert_eq!(malformed.sample, body("2", &[]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_answer_is_remembered_until_there_is_one_though_it_is_known() {
+    let (world, state) = world(&[&salesperson("1")]);
+    world.answer(r#"{"branch_id": 1}"#).await;
+    world.vendor.says_now(
+        employees_of("1"),
+        Reply::failure(FetchError::Transient {
+            reason: "the answer is not JSON (8 bytes)".to_owned(),
+            tries: 4,
+            malformed: Some("<html>no".to_owned()),
+        }),
+    );
+    world
+        .employee_queue
+        .put(r#"{"branch_id": 1, "run_id": "2026-12-01T00:00:00Z"}"#);
+    world.answer("{}").await;
+    let malformed = remembered(&state).malformed.unwrap();
+    assert_eq!(
+        (&*malformed.reason, &*malformed.sample),
+        ("the answer is not JSON (8 bytes)", "<html>no")
+    );
+    world
+        .vendor
+        .says_now(employees_of("1"), answer("1", &[&salesperson("1")]));
+    world.answer(r#"{"branch_id": 1}"#).await;
+    assert!(remembered(&state).is_empty());
+}

@@ -3,7 +3,7 @@
 //! mends it, and by the collectors themselves: what was rejected is tried again before newer data.
 //!
 //! An entry is read and written only where something is rejected, or was the last time; that it was is noted in the
-//! checkpoint. Beside the entries, one index a kind says which ids have one.
+//! checkpoint. Beside the entries, an index of names and one of salespersons say which of them have one: they come first.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::checkpoint::{Visit, entry_id};
@@ -20,9 +21,9 @@ use crate::error_chain;
 use crate::invocation::Invocation;
 use crate::run::last_modified;
 use crate::state::{Entry, StateError, StateTable, Swapped};
-use crate::vendor::Answer;
 use crate::vendor::answer::{self, MalformedAnswer, Shape};
 use crate::vendor::excerpt::Excerpts;
+use crate::vendor::{Answer, FetchError, Fetched, Vendor};
 
 mod found;
 mod remembered;
@@ -125,6 +126,32 @@ impl Rejections {
         self.write(visit, recalled, after, invocation).await;
     }
 
+    /// Asks the vendor what a visit asks. A body that is no answer, although it came with a status of success, is remembered.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn fetch(
+        &self,
+        vendor: &dyn Vendor,
+        visit: &mut Visit<'_>,
+        invocation: &Invocation,
+        quota_until: Instant,
+    ) -> Result<Fetched, FetchError> {
+        let fetched = vendor.fetch(&visit.question(), invocation, quota_until).await;
+        if let Err(FetchError::Transient {
+            reason,
+            malformed: Some(body),
+            ..
+        }) = &fetched
+        {
+            let recalled = self.recall(visit, invocation).await;
+            let seen_at = last_modified(self.clock.now());
+            let after = |before: &Remembered| before.after_malformed(reason, body.as_bytes(), &seen_at, &self.excerpts);
+            self.write(visit, recalled, after, invocation).await;
+        }
+        fetched
+    }
+
     /// The records of a new answer, unread. One that is not as expected is remembered.
     ///
     /// # Errors
@@ -201,7 +228,8 @@ impl Rejections {
     /// Notes in the index whether something is remembered of the answers to a visit's question.
     async fn index(&self, table: &dyn StateTable, visit: &Visit<'_>, is_remembered: bool) -> Result<(), StateError> {
         let (kind, (_, _, asked)) = (visit.task().query.entity(), visit.task().query.parts());
-        if asked.len() > LONGEST_INDEXED {
+        // Of branches' salespersons there is none: a branch is asked for as soon as its message comes.
+        if kind == Entity::Salesperson || asked.len() > LONGEST_INDEXED {
             return Ok(());
         }
         let mut entry = table.read(&index_id(kind)).await?;

@@ -105,11 +105,17 @@ struct FailedTries {
     /// What the last one ended in.
     reason: String,
     tries: u32,
+    /// How its body begins, if it is no answer.
+    malformed: Option<String>,
 }
 
 impl From<FailedTries> for FetchError {
-    fn from(FailedTries { reason, tries }: FailedTries) -> Self {
-        Self::Transient { reason, tries }
+    fn from(failed: FailedTries) -> Self {
+        Self::Transient {
+            reason: failed.reason,
+            tries: failed.tries,
+            malformed: failed.malformed,
+        }
     }
 }
 
@@ -198,6 +204,7 @@ impl<T: Transport> VendorClient<T> {
             None if pages > 0 => FetchError::Transient {
                 reason: format!("the invocation's time was over after {pages} pages of the answer"),
                 tries: 1,
+                malformed: None,
             },
             None => otherwise,
         };
@@ -261,13 +268,17 @@ impl<T: Transport> VendorClient<T> {
                     debug!(wait_seconds = wait.as_secs_f64(), "the vendor answered 429");
                     self.quota.close_for(wait).await;
                 }
-                Outcome::MayPass(reason) => {
+                Outcome::MayPass { reason, malformed } => {
                     let tries = failed.map_or(1, |failed| failed.tries + 1);
                     if invocation.stop.is_cancelled() {
                         // What cannot be tried again now has not failed for good: it is handed back.
                         return Err(FetchError::OutOfTime);
                     }
-                    let failure = FailedTries { reason, tries };
+                    let failure = FailedTries {
+                        reason,
+                        tries,
+                        malformed,
+                    };
                     let backoff = self.jitter.around(FIRST_BACKOFF * 2u32.pow(tries - 1));
                     if tries >= MAX_TRIES || !invocation.has_time_for(backoff + self.time_out) {
                         return Err(failure.into());

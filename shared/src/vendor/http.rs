@@ -41,6 +41,9 @@ const MAX_ETAG_BYTES: usize = 1024;
 #[error("the HTTP client cannot be built")]
 pub struct ClientError(#[source] reqwest::Error);
 
+/// How much of a body that is no answer is kept.
+const MALFORMED_BYTES: usize = 4096;
+
 /// The vendor over HTTP, with one connection pool.
 pub struct HttpTransport {
     http: reqwest::Client,
@@ -113,7 +116,10 @@ impl HttpTransport {
                 match self.body(response, started, memory).await {
                     Ok(body) => match check(&body, |said| self.excerpt(said)) {
                         Ok(()) => Outcome::Page { body, next, etag },
-                        Err(reason) => Outcome::MayPass(reason),
+                        Err(reason) => Outcome::MayPass {
+                            reason,
+                            malformed: Some(self.excerpts.of(&body, MALFORMED_BYTES)),
+                        },
                     },
                     Err(failed) => failed,
                 }
@@ -127,9 +133,9 @@ impl HttpTransport {
                 Err(reason) => Outcome::Final(reason),
             },
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
-                Outcome::MayPass(format!("the vendor answered {status}"))
+                Outcome::may_pass(format!("the vendor answered {status}"))
             }
-            _ if status.is_server_error() => Outcome::MayPass(format!("the vendor answered {status}")),
+            _ if status.is_server_error() => Outcome::may_pass(format!("the vendor answered {status}")),
             _ => Outcome::Final(self.refusal(status, response).await),
         }
     }
@@ -153,10 +159,10 @@ impl HttpTransport {
             let chunk = match timeout(time_left, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => return Ok(body.into()),
-                Ok(Err(error)) => return Err(Outcome::MayPass(describe(error))),
+                Ok(Err(error)) => return Err(Outcome::may_pass(describe(error))),
                 Err(_) => {
                     let limit = self.time_out.as_secs();
-                    return Err(Outcome::MayPass(format!(
+                    return Err(Outcome::may_pass(format!(
                         "the answer was not complete within {limit} s"
                     )));
                 }
@@ -206,8 +212,8 @@ impl Transport for HttpTransport {
         }
         let response = match timeout(limit, request.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Outcome::MayPass(describe(error)).into(),
-            Err(_) => return Outcome::MayPass(format!("no answer within {} s", limit.as_secs())).into(),
+            Ok(Err(error)) => return Outcome::may_pass(describe(error)).into(),
+            Err(_) => return Outcome::may_pass(format!("no answer within {} s", limit.as_secs())).into(),
         };
         let rate_limit = rate_limit::parse(text_of(response.headers()), self.clock.now());
         let told_at = Instant::now();

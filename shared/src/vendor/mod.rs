@@ -130,6 +130,8 @@ pub enum FetchError {
         reason: String,
         /// How many there were.
         tries: u32,
+        /// How the body begins, without the API key, if the last one ended in a body that is no answer.
+        malformed: Option<String>,
     },
     /// It failed in a way that no further try can mend.
     #[error("{0}")]

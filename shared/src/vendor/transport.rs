@@ -30,9 +30,25 @@ pub enum Outcome {
         retry_after: Option<std::time::Duration>,
     },
     /// It failed in a way that may pass.
-    MayPass(String),
+    MayPass {
+        /// What it ended in.
+        reason: String,
+        /// How the body begins, without the API key, if a whole one came that is no answer: not JSON, or an error with a
+        /// status of success.
+        malformed: Option<String>,
+    },
     /// It failed in a way that no further try can mend.
     Final(String),
+}
+
+impl Outcome {
+    /// A failure that may pass, without a body.
+    pub fn may_pass(reason: impl Into<String>) -> Self {
+        Self::MayPass {
+            reason: reason.into(),
+            malformed: None,
+        }
+    }
 }
 
 /// A request and what came back.

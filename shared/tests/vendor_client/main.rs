@@ -126,7 +126,7 @@ fn permanent<T: std::fmt::Debug>(result: Result<T, FetchError>) -> String {
 /// The reason of a transient error, and how often it was tried.
 fn transient<T: std::fmt::Debug>(result: Result<T, FetchError>) -> (String, u32) {
     match result {
-        Err(FetchError::Transient { reason, tries }) => (reason, tries),
+        Err(FetchError::Transient { reason, tries, .. }) => (reason, tries),
         other => panic!("expected a transient error, got {other:?}"),
     }
 }
