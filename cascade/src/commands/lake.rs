@@ -96,11 +96,18 @@ async fn status(options: &Options) -> Result<(), CommandError> {
         logs.push((log, status));
     }
     let place = options.data.join(DIRECTORY).display().to_string();
+    let (aside, put_aside) = feed::put_aside(&options.data)?;
     if options.json {
         let logs: Vec<_> = logs.iter().map(|(log, status)| LogLine::of(*log, status)).collect();
-        say(format_args!("{:#}", json!({ "lake": place, "logs": logs })))
+        let status = json!({ "lake": place, "logs": logs, "put_aside": put_aside });
+        say(format_args!("{status:#}"))
     } else {
-        say(Report { place, logs })
+        say(Report {
+            place,
+            logs,
+            aside: aside.display().to_string(),
+            put_aside,
+        })
     }
 }
 
@@ -199,6 +206,9 @@ impl LogLine {
 struct Report {
     place: String,
     logs: Vec<(Log, LogStatus)>,
+    /// Where records are that were not understood.
+    aside: String,
+    put_aside: u64,
 }
 
 impl fmt::Display for Report {
@@ -228,6 +238,16 @@ impl fmt::Display for Report {
                 f,
                 "\n{} files more have been replaced, and are deleted by a compaction an hour later.",
                 grouped(replaced)
+            )?;
+        }
+        if self.put_aside > 0 {
+            write!(
+                f,
+                "\nRecords that were not understood, and are not in the lake: {}. They are in {}; the log of the run that met them \
+                 says why. Once that is mended, `cascade lake rebuild` takes from the tables what they hold now, and the files can \
+                 be deleted.",
+                grouped(self.put_aside),
+                self.aside
             )?;
         }
         Ok(())

@@ -213,25 +213,9 @@ impl RunReport {
         self.outcome.is_complete() && self.lake.is_ok()
     }
 
-    /// What the lake lacks, if anything.
-    fn lacking(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.lake {
-            Err(failure) => writeln!(
-                f,
-                "Incomplete: the lake is behind the tables, and the next run goes on from there: {failure}."
-            ),
-            Ok(carried) if !carried.incomplete.is_empty() => writeln!(
-                f,
-                "The streams no longer had everything for the lake's {}: `cascade lake rebuild` takes the rows from the tables.",
-                carried.incomplete.join(", ")
-            ),
-            Ok(_) => Ok(()),
-        }
-    }
-
     /// Whether all is done, and if not, what is left and where to look.
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lacking(f)?;
+        write!(f, "{}", Lacking(&self.lake))?;
         let outcome = &self.outcome;
         let total = outcome.total();
         if outcome.is_complete() {
@@ -279,6 +263,39 @@ impl RunReport {
             writeln!(f, "  {letters} messages are in {queue}; each carries its reason.")?;
         }
         writeln!(f, "The log says more: {}", self.log)
+    }
+}
+
+/// What the lake lacks, if anything.
+struct Lacking<'a>(&'a Result<Carried, String>);
+
+impl fmt::Display for Lacking<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let carried = match self.0 {
+            Err(failure) => {
+                return writeln!(
+                    f,
+                    "Incomplete: the lake is behind the tables, and the next run goes on from there: {failure}."
+                );
+            }
+            Ok(carried) => carried,
+        };
+        if !carried.incomplete.is_empty() {
+            writeln!(
+                f,
+                "The streams no longer had everything for the lake's {}: `cascade lake rebuild` takes the rows from the tables.",
+                carried.incomplete.join(", ")
+            )?;
+        }
+        if carried.counts.refused > 0 {
+            writeln!(
+                f,
+                "Records of the streams that were not understood, and are not in the lake: {}; `cascade lake status` says where they \
+                 are.",
+                grouped(carried.counts.refused)
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -346,6 +363,25 @@ mod tests {
         assert_eq!(
             [0, 999, 1000, 5_200_130].map(grouped),
             ["0", "999", "1,000", "5,200,130"]
+        );
+    }
+
+    #[test]
+    fn what_the_lake_lacks_is_told_and_what_is_put_aside_too() {
+        let mut carried = Carried::default();
+        assert_eq!(Lacking(&Ok(carried.clone())).to_string(), "");
+        carried.counts.refused = 2;
+        let aside = "Records of the streams that were not understood, and are not in the lake: 2; `cascade lake status` says where \
+                     they are.\n";
+        assert_eq!(Lacking(&Ok(carried.clone())).to_string(), aside);
+        carried.incomplete = vec!["sales"];
+        let both = Lacking(&Ok(carried)).to_string();
+        assert!(
+            both.starts_with("The streams no longer had everything for the lake's sales: ") && both.ends_with(aside)
+        );
+        let behind = Lacking(&Err("the disk is full".to_owned())).to_string();
+        assert!(
+            behind.starts_with("Incomplete: the lake is behind the tables") && behind.ends_with("the disk is full.\n")
         );
     }
 

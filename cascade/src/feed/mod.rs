@@ -202,6 +202,22 @@ pub fn open_lake(data: &Path) -> Result<(PathBuf, Lake), FeedError> {
     Ok((directory.clone(), Lake::open(&url)?))
 }
 
+/// Where records are that were not understood, and how many: they are not in the lake.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn put_aside(data: &Path) -> Result<(PathBuf, u64), FeedError> {
+    let directory = data.join(DIRECTORY).join(FAILED);
+    match fs::read_dir(&directory) {
+        Ok(entries) => Ok((directory, entries.count() as u64)),
+        Err(failure) if failure.kind() == io::ErrorKind::NotFound => Ok((directory, 0)),
+        Err(source) => Err(FeedError::File {
+            path: directory,
+            source,
+        }),
+    }
+}
+
 /// Puts small files of a lake together, as the function's schedule does; with `today`, those of the day that is not over as
 /// well, however few they are.
 ///

@@ -357,4 +357,19 @@ fn a_run_carries_into_the_lake_and_the_command_looks_at_it_and_puts_it_together(
         "{}",
         table.stdout
     );
+    assert!(!table.stdout.contains("not in the lake"), "{}", table.stdout);
+    assert_eq!(after["put_aside"], 0);
+    // As the feed puts a record aside that it does not understand.
+    let failed = user.data().join("lake/failed");
+    fs::create_dir(&failed).expect("a directory");
+    fs::write(failed.join("sale-local-1.json"), "{}").expect("a file");
+    assert_eq!(status(&["status"])["put_aside"], 1);
+    let table = user.cascade(&["lake", "status", "--data", "data"]);
+    assert!(
+        table
+            .stdout
+            .contains("not in the lake: 1. They are in data/lake/failed;"),
+        "{}",
+        table.stdout
+    );
 }
