@@ -184,3 +184,22 @@ async fn a_sale_that_is_back_before_the_roster_forgot_it_is_unmarked_all_the_sam
     assert_eq!(counts(&next_run(&world).await), [0, 2, 0, 0, 0]);
     assert_eq!((marked(&world), roster(&state)), (vec![], json!({"ids": ["1", "2"]})));
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_some_that_are_gone_were_forgotten_whatever_is_new_may_be_one_of_them() {
+    let all = [recent("1", ""), old("2")];
+    let all = all.each_ref().map(String::as_str);
+    let (world, state) = world(&all).await;
+    world.change_sales(&all[..1]);
+    assert_eq!(counts(&next_run(&world).await), [0, 0, 1, 0, 0]);
+    // given more that are gone than a roster remembers
+    let entry = state.entries()["roster/sales/1235"].clone();
+    let noted = json!({"ids": ["1"], "forgot_gone": true});
+    let noted = shared::state::Entry::after(Some(&entry), &noted, None).unwrap();
+    let id = "roster/sales/1235";
+    state.swap(id, Some(entry.version), &noted).await.unwrap();
+    // when one of those comes back
+    world.change_sales(&all);
+    assert_eq!(counts(&next_run(&world).await), [0, 1, 0, 0, 0]);
+    assert_eq!(marked(&world), [""; 0]);
+}

@@ -95,6 +95,10 @@ impl<'a> Made<'a> {
             let is_missing = |id: &&String| !self.present.contains(*id);
             self.missing = ids(before.ids.iter().filter(is_missing));
             self.returned = ids(before.gone.iter().filter(|id| !is_missing(id)));
+            if before.forgot_gone {
+                let new: HashSet<Id> = ids(self.present.iter().filter(|id| !before.ids.contains(*id)));
+                self.returned.extend(new);
+            }
             self.before = before.before();
             self.known = after.ids;
             return Ok(true);

@@ -26,6 +26,9 @@ pub(super) struct Roster {
     /// Those whose rows are marked, the newest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) gone: Vec<String>,
+    /// Whether there were more of those than are remembered: then whatever is not on the roster may be one of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) forgot_gone: bool,
     /// How many there were before an answer that was held back, while there is one. Those that are added meanwhile must
     /// not make the missing ones look fewer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +63,7 @@ impl Roster {
         self.gone.retain(|id| !ids.contains(id));
         self.gone.extend_from_slice(ids);
         let surplus = self.gone.len().saturating_sub(MOST_GONE);
-        self.gone.drain(..surplus);
+        self.forget_gone(surplus);
     }
 
     /// The same if it fits into an entry: first without those that are gone, then without any.
@@ -78,8 +81,13 @@ impl Roster {
             left.is_some()
         };
         let kept = self.gone.iter().rev().take_while(fits).count();
-        self.gone.drain(..self.gone.len() - kept);
+        self.forget_gone(self.gone.len() - kept);
         self
+    }
+
+    fn forget_gone(&mut self, oldest: usize) {
+        self.forgot_gone |= oldest > 0;
+        self.gone.drain(..oldest);
     }
 }
 
@@ -96,6 +104,7 @@ mod tests {
         let roster = Roster {
             ids: texts(["1", "a \"b\""]).into_iter().collect(),
             gone: texts(["3", "2"]),
+            forgot_gone: true,
             before_hold: Some(7),
             is_too_long: false,
         };
@@ -110,8 +119,10 @@ mod tests {
     fn of_those_that_are_gone_the_newest_are_kept() {
         let mut roster = Roster::default();
         roster.add_gone(&texts(0..MOST_GONE));
+        assert!(!roster.forgot_gone);
         roster.add_gone(&texts(["1", "new"]));
         assert_eq!(roster.gone.len(), MOST_GONE);
+        assert!(roster.forgot_gone);
         assert_eq!(roster.gone.first().map(String::as_str), Some("2"));
         assert_eq!(roster.gone[MOST_GONE - 2..], ["1", "new"]);
     }
@@ -127,6 +138,7 @@ mod tests {
         // 153 of them are all that fits.
         let fitted = roster(150, 5).fitted();
         assert_eq!((fitted.ids.len(), fitted.gone.len()), (150, 3));
+        assert!(fitted.forgot_gone && !roster(150, 3).fitted().forgot_gone);
         assert!(fitted.gone[2].starts_with("g004"), "the newest are kept");
         let long = roster(160, 5).fitted();
         assert_eq!((long.ids.len(), long.gone.len(), long.is_too_long), (0, 0, true));
