@@ -1,10 +1,10 @@
 //! A change: what one record of a table's stream says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_lambda_events::event::dynamodb::EventRecord;
 use serde::Deserialize;
-use serde_dynamo::AttributeValue;
+use serde_dynamo::{AttributeValue, Item};
 use serde_json::value::RawValue;
 use shared::change::is_marked;
 use shared::value::Value;
@@ -183,13 +183,7 @@ impl Change {
         let sequence = record.change.sequence_number.unwrap_or_default();
         let sequence = Sequence::parse(&sequence).ok_or(Unreadable::Sequence(sequence))?;
         let mut item = record.change.keys.into_inner();
-        let keys = keys
-            .iter()
-            .map(|key| match item.remove(*key) {
-                Some(AttributeValue::S(text)) => Ok(((*key).to_owned(), text)),
-                _ => Err(Unreadable::Key((*key).to_owned())),
-            })
-            .collect::<Result<BTreeMap<_, _>, _>>()?;
+        let keys = take_keys(&mut item, keys)?;
         let operation = match record.event_name.as_str() {
             "INSERT" => Operation::Insert,
             "MODIFY" => Operation::Update,
@@ -216,6 +210,37 @@ impl Change {
             sequence,
         })
     }
+}
+
+impl Change {
+    /// An item of a table with the key `keys`, as the change that put it; when, and with which number, is not known.
+    ///
+    /// # Errors
+    /// If it is not as DynamoDB has them.
+    pub fn of_item(item: Item, keys: &[&str]) -> Result<Self, Unreadable> {
+        let mut item = item.into_inner();
+        let keys = take_keys(&mut item, keys)?;
+        let image = json::values(item)?;
+        Ok(Self {
+            operation: Operation::Insert.marked(&image),
+            keys,
+            image,
+            changed_at: 0,
+            sequence: Sequence::zero(),
+        })
+    }
+}
+
+fn take_keys(
+    item: &mut HashMap<String, AttributeValue>,
+    keys: &[&str],
+) -> Result<BTreeMap<String, String>, Unreadable> {
+    keys.iter()
+        .map(|key| match item.remove(*key) {
+            Some(AttributeValue::S(text)) => Ok(((*key).to_owned(), text)),
+            _ => Err(Unreadable::Key((*key).to_owned())),
+        })
+        .collect()
 }
 
 impl Operation {

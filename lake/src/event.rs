@@ -1,4 +1,4 @@
-//! What starts the function: a stream's records, the schedule, or a call for compaction; told apart by shape.
+//! What starts the function: a stream's records, the schedule, or a call for compaction or for mending; told apart by shape.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::change::Head;
-use crate::compaction::Part;
+use crate::compaction::{LogName, Part};
+use crate::log::Log;
 
 /// An event, told apart by its shape.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ pub enum Event {
     /// The schedule's event, `{}`, or a direct call such as `{"compact": {"log": "sales", "date": "2026-11-21"}}`: small files are
     /// put together.
     Compact(Part),
+    /// A direct call: `{"rebuild": true}`, or of one log `{"rebuild": {"log": "sales"}}`. What the tables hold and the lake does not is
+    /// written.
+    Rebuild(Option<Log>),
 }
 
 /// A record as it was delivered.
@@ -32,7 +36,8 @@ pub struct Delivered {
 #[error(
     "the event is not understood: {0}; expected the records of a DynamoDB stream \
      {{\"Records\": [{{\"eventSource\": \"aws:dynamodb\", \"dynamodb\": …}}]}}, the schedule's event or {{}}, or a call such as \
-     {{\"compact\": {{\"log\": \"sales\", \"date\": \"2026-11-21\"}}}}"
+     {{\"compact\": {{\"log\": \"sales\", \"date\": \"2026-11-21\"}}}}, {{\"rebuild\": true}} or \
+     {{\"rebuild\": {{\"log\": \"sales\"}}}}"
 )]
 pub struct UnknownEvent(String);
 
@@ -46,6 +51,18 @@ struct Records {
 #[serde(deny_unknown_fields)]
 struct Call {
     compact: Option<Part>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RebuildCall {
+    rebuild: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RebuildPart {
+    log: LogName,
 }
 
 impl Event {
@@ -85,6 +102,17 @@ impl Event {
             let Call { compact } = parsed(raw)?;
             return Ok(Self::Compact(compact.unwrap_or_default()));
         }
+        if fields.contains_key("rebuild") {
+            let RebuildCall { rebuild } = parsed(raw)?;
+            return match rebuild.get() {
+                "true" => Ok(Self::Rebuild(None)),
+                part if part.starts_with('{') => {
+                    let RebuildPart { log: LogName(log) } = parsed(part)?;
+                    Ok(Self::Rebuild(Some(log)))
+                }
+                other => Err(format!("its rebuild is {other}, expected true")),
+            };
+        }
         let names: Vec<_> = fields.keys().map(String::as_str).collect();
         Err(format!("its fields are {}", names.join(", ")))
     }
@@ -97,14 +125,13 @@ fn parsed<'de, T: Deserialize<'de>>(raw: &'de str) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compaction::{Day, LogName};
-    use crate::log::Log;
+    use crate::compaction::Day;
     use time::macros::date;
 
     fn compact(event: &str) -> Part {
         match Event::from_json(event).unwrap() {
             Event::Compact(part) => part,
-            Event::Records(_) => panic!("records"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -122,6 +149,14 @@ mod tests {
         let part = compact(r#"{"compact": {"log": "sales", "date": "2026-11-21"}}"#);
         assert_eq!(part.log, Some(LogName(Log::Sales)));
         assert_eq!(part.date, Some(Day(date!(2026 - 11 - 21))));
+    }
+
+    #[test]
+    fn a_call_asks_for_what_the_lake_lacks_of_all_logs_or_of_one() {
+        let sample = include_str!("../../events/lake-rebuild.json");
+        assert!(matches!(Event::from_json(sample), Ok(Event::Rebuild(None))));
+        let one = Event::from_json(r#"{"rebuild": {"log": "sales"}}"#);
+        assert!(matches!(one, Ok(Event::Rebuild(Some(Log::Sales)))), "{one:?}");
     }
 
     #[test]
@@ -156,6 +191,11 @@ mod tests {
             (r#"{"compact": {"date": "today"}}"#, r#""today" is no date"#),
             (r#"{"compact": {"table": "x"}}"#, "unknown field `table`"),
             (r#"{"compact": {}, "other": 1}"#, "unknown field `other`"),
+            (r#"{"compact": {}, "rebuild": true}"#, "unknown field `rebuild`"),
+            (r#"{"rebuild": true, "other": 1}"#, "unknown field `other`"),
+            (r#"{"rebuild": false}"#, "its rebuild is false, expected true"),
+            (r#"{"rebuild": {"log": "sale"}}"#, r#""sale" is no log"#),
+            (r#"{"rebuild": {}}"#, "missing field `log`"),
         ] {
             let error = Event::from_json(event).unwrap_err().to_string();
             assert!(error.contains(reason), "{event}: {error}");

@@ -83,10 +83,10 @@ pub(crate) fn of_compaction(first: &str, last: &str, replaced: &[String]) -> Str
     format!("{COMPACTED}{first}-{last}-{digest}{EXTENSION}")
 }
 
-/// The name of the file of rows that come from a table, all under one number.
-pub(crate) fn of_table<'a>(sequence: &str, keys: impl Iterator<Item = &'a [String]>) -> String {
-    let digest = digest(keys.flatten().map(String::as_str));
-    format!("{sequence}-{sequence}-{digest}{EXTENSION}")
+/// The name of the file of rows that come from a table: other rows, or the same under other numbers, get another file.
+pub(crate) fn of_table<'a>(first: &str, last: &str, keys_and_numbers: impl Iterator<Item = &'a str>) -> String {
+    let digest = digest(keys_and_numbers);
+    format!("{first}-{last}-{digest}{EXTENSION}")
 }
 
 fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {

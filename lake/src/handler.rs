@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::collector::Call;
 use shared::error_chain;
 use shared::jitter::Jitter;
-use shared::state::StateTable;
+use shared::state::{StateError, StateTable};
 use time::Date;
 use tokio::time::Instant;
 use tracing::{Instrument, error, error_span, info, warn};
@@ -18,10 +19,12 @@ use crate::compaction::{Compaction, CompactionError, Part, Policy};
 use crate::counts::Counts;
 use crate::event::{Delivered, Event, UnknownEvent};
 use crate::log::Log;
+use crate::rebuild::{Rebuild, RebuildError};
 use crate::row::Row;
 use crate::runs::Runs;
 use crate::sightings::{Kinds, Sightings};
 use crate::store::{Lake, LakeError};
+use crate::tables::TableReader;
 use crate::{account, batch, moment, row};
 
 /// The tables by name, each with the log of its stream.
@@ -34,6 +37,7 @@ pub struct LakeFunction {
     state: Option<Arc<dyn StateTable>>,
     sightings: Sightings,
     policy: Policy,
+    reader: Option<Arc<dyn TableReader>>,
     clock: Clock,
 }
 
@@ -87,6 +91,29 @@ pub enum HandlerError {
     /// Not everything could be compacted.
     #[error(transparent)]
     Compaction(#[from] CompactionError),
+    /// A log could not be mended.
+    #[error("{log} could not be mended")]
+    Rebuild {
+        /// The log.
+        log: &'static str,
+        /// Why.
+        source: Box<RebuildError>,
+    },
+    /// Which runs there were cannot be told, so that rows would not say theirs.
+    #[error("the runs could not be read")]
+    Runs(#[source] StateError),
+    /// The function was not told how to read tables.
+    #[error("there are no tables here that the lake could be mended from")]
+    NoTables,
+}
+
+/// What is kept of an invocation's time for the last page of a table, and the file that it ends in.
+const LAST_FILE: Duration = Duration::from_secs(30);
+
+/// Whether a call's time is over, but for `kept`.
+fn is_over(call: &Call, kept: Duration) -> bool {
+    let work_until = call.deadline.checked_sub(kept);
+    call.stop.is_cancelled() || work_until.is_none_or(|until| Instant::now() >= until)
 }
 
 /// The rows of one file, and the place of the first of their records.
@@ -105,7 +132,17 @@ impl LakeFunction {
             sightings: Sightings::new(state.clone(), jitter),
             state,
             policy: Policy::default(),
+            reader: None,
             clock,
+        }
+    }
+
+    /// One that can mend the lake from the tables.
+    #[must_use]
+    pub fn with_reader(self, reader: Arc<dyn TableReader>) -> Self {
+        Self {
+            reader: Some(reader),
+            ..self
         }
     }
 
@@ -123,6 +160,7 @@ impl LakeFunction {
             let (failure, answer) = match Event::from_json(event) {
                 Err(unknown) => (None, Err(unknown.into())),
                 Ok(Event::Compact(part)) => (None, self.compact(&part, &call, &mut counts).await),
+                Ok(Event::Rebuild(log)) => (None, self.rebuild(log, &call, &mut counts).await),
                 Ok(Event::Records(records)) => self.records(&records, &mut counts).await,
             };
             log_summary(&counts, answer.as_ref().err());
@@ -137,8 +175,7 @@ impl LakeFunction {
     }
 
     async fn compact(&self, part: &Part, call: &Call, counts: &mut Counts) -> Result<Value, HandlerError> {
-        let work_until = call.deadline.checked_sub(shared::invocation::SETTLING_TIME);
-        let ends = || call.stop.is_cancelled() || work_until.is_none_or(|until| Instant::now() >= until);
+        let ends = || is_over(call, shared::invocation::SETTLING_TIME);
         let compaction = Compaction {
             lake: &self.lake,
             policy: self.policy,
@@ -148,6 +185,46 @@ impl LakeFunction {
         compaction.run(part, counts).await?;
         let mut answer = json!(counts);
         answer["statusCode"] = 200.into();
+        Ok(answer)
+    }
+
+    /// Writes what the tables hold and the lake does not, log by log, for as long as there is time.
+    async fn rebuild(&self, only: Option<Log>, call: &Call, counts: &mut Counts) -> Result<Value, HandlerError> {
+        let reader = self.reader.as_deref().ok_or(HandlerError::NoTables)?;
+        let runs = match &self.state {
+            Some(state) => Runs::read(&**state).await.map_err(HandlerError::Runs)?,
+            None => Runs::default(),
+        };
+        let ends = || is_over(call, LAST_FILE);
+        let rebuild = Rebuild {
+            lake: &self.lake,
+            tables: reader,
+            runs: &runs,
+            now: call.now,
+            ends: &ends,
+        };
+        let told = |log: &Log| self.tables.values().any(|other| other == log) && only.is_none_or(|only| only == *log);
+        let (mut written, mut left) = (BTreeMap::new(), Vec::new());
+        for log in Log::ALL.into_iter().filter(told) {
+            let before = counts.rows;
+            let is_whole = !ends()
+                && rebuild.log(log, counts).await.map_err(|source| HandlerError::Rebuild {
+                    log: log.name(),
+                    source: source.into(),
+                })?;
+            written.insert(log.name(), counts.rows - before);
+            if !is_whole {
+                left.push(log.name());
+            }
+        }
+        let mut answer = json!(counts);
+        answer["statusCode"] = 200.into();
+        answer["rebuilt"] = json!(written);
+        answer["complete"] = left.is_empty().into();
+        if !left.is_empty() {
+            answer["left"] = json!(left);
+            answer["next"] = "the time was over: call again, and what is written already is not written again".into();
+        }
         Ok(answer)
     }
 

@@ -25,5 +25,6 @@ pub mod sightings;
 pub mod standing;
 pub mod status;
 pub mod store;
+pub mod tables;
 mod upload;
 pub mod views;

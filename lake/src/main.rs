@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lake::function::{Measured, NAME, Settings};
 use lake::handler::LakeFunction;
 use lake::store::{Lake, OpenError};
+use lake::tables::DynamoTables;
 use shared::lambda;
 use shared::state::StateTable;
 use shared::state::dynamodb::DynamoState;
@@ -17,6 +18,8 @@ async fn main() -> ExitCode {
             .state_table
             .map(|table| -> Arc<dyn StateTable> { Arc::new(DynamoState::new(&ground.aws, table)) });
         let lake = Lake::open(&settings.lake)?;
+        let names = settings.tables.iter().map(|(table, log)| (*log, table.clone()));
+        let reader = DynamoTables::new(aws_sdk_dynamodb::Client::new(&ground.aws), names.collect());
         Ok(Measured {
             function: LakeFunction::new(
                 lake,
@@ -24,7 +27,8 @@ async fn main() -> ExitCode {
                 state,
                 ground.clock.clone(),
                 ground.jitter.clone(),
-            ),
+            )
+            .with_reader(Arc::new(reader)),
             name: ground.process.function.clone(),
             environment: settings.environment,
             clock: ground.clock.clone(),

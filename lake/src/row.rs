@@ -50,6 +50,18 @@ pub struct Row {
     pub unfit: usize,
 }
 
+impl Row {
+    /// The row with another number.
+    pub(crate) fn numbered(mut self, log: Log, sequence: Sequence) -> Self {
+        let at = log.columns().iter().position(|column| column.name == SEQUENCE);
+        if let Some(cell) = at.and_then(|at| self.cells.get_mut(at)) {
+            *cell = Cell::Text(sequence.as_str().to_owned());
+        }
+        self.sequence = sequence;
+        self
+    }
+}
+
 /// The attributes of our own that have a column: times as `last_modified` holds them.
 const MOMENTS: [&str; 2] = [LAST_MODIFIED, DELETED_AT];
 

@@ -201,7 +201,7 @@ impl Lake {
         self.put(log, date, &name, rows, &about).await
     }
 
-    /// Writes rows of a table, all of one number, as [`Self::write`] does rows of a stream. Other rows get another file.
+    /// Writes rows of a table as [`Self::write`] does rows of a stream. Other rows get another file.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -213,7 +213,10 @@ impl Lake {
         now: UtcDateTime,
     ) -> Result<u64, LakeError> {
         let about = about(log, rows, now);
-        let name = file::of_table(&about.first_sequence, rows.iter().map(|row| row.keys.as_slice()));
+        let texts = rows
+            .iter()
+            .flat_map(|row| row.keys.iter().map(String::as_str).chain([row.sequence.as_str()]));
+        let name = file::of_table(&about.first_sequence, &about.last_sequence, texts);
         self.put(log, date, &name, rows, &about).await
     }
 

@@ -153,7 +153,13 @@ async fn rebuild(options: &Options) -> Result<(), CommandError> {
         return say(format_args!("{:#}", json!(rebuilt)));
     }
     let rows: u64 = rebuilt.values().map(|counts| counts.rows).sum();
-    if rows == 0 {
+    let refused: u64 = rebuilt.values().map(|counts| counts.refused).sum();
+    if refused > 0 {
+        say(format_args!(
+            "Items of the tables that are not understood, and are left out: {}. The log says which and why.",
+            grouped(refused)
+        ))?;
+    } else if rows == 0 {
         return say("The lake has everything that the tables hold.");
     }
     for (log, counts) in rebuilt.iter().filter(|(_, counts)| counts.rows > 0) {

@@ -102,14 +102,6 @@ pub enum FeedError {
     /// The function ended in an error.
     #[error(transparent)]
     Function(#[from] HandlerError),
-    /// An item of a table is none that the lake can hold.
-    #[error("{table} holds an item that the lake cannot hold")]
-    Item {
-        /// The table.
-        table: String,
-        /// Why.
-        source: Unreadable,
-    },
 }
 
 /// What was carried.
