@@ -146,11 +146,12 @@ impl Console {
                 limit: self.limit,
             };
             let written = output::write(answer, self.format, layout, to).await;
-            let written = written.map_err(|failure| match failure {
-                OutputError::Rows(error) => question(self.lake.diagnose(&error, text)),
-                OutputError::Io(error) => ConsoleError::Write(error),
-                other => ConsoleError::Output(other),
-            })?;
+            let written = match written {
+                Ok(written) => written,
+                Err(OutputError::Rows(error)) => return Err(question(self.lake.diagnose(&error, text).await)),
+                Err(OutputError::Io(error)) => return Err(ConsoleError::Write(error)),
+                Err(other) => return Err(ConsoleError::Output(other)),
+            };
             (self.summarise)(&summary(written, begun.elapsed()));
         }
         Ok(())

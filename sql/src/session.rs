@@ -19,10 +19,10 @@ use futures::stream::{BoxStream, StreamExt};
 use lake::layout::{CHANGES, EXTENSION, PARTITION, folder};
 use lake::log::Log;
 use lake::views::VIEWS;
-use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 use thiserror::Error;
 use url::Url;
 
@@ -39,6 +39,9 @@ const ROOT: &str = "lake://lake/";
 /// What a table's full name begins with.
 pub(crate) const CATALOG: &str = "cascade";
 pub(crate) const SCHEMA: &str = "lake";
+
+/// What every Parquet file ends in. Source: the format's specification, "File Format".
+const PARQUETS_END: &[u8] = b"PAR1";
 
 /// How much memory the list of a question's files may take: some hundred thousand files.
 const LISTING_BYTES: usize = 128 * 1024 * 1024;
@@ -91,6 +94,7 @@ pub struct Answer {
 /// A lake that is open to questions.
 pub struct Lake {
     context: SessionContext,
+    store: Arc<dyn ObjectStore>,
     tables: Vec<Table>,
     names: Vec<String>,
     functions: Vec<String>,
@@ -144,7 +148,7 @@ impl Lake {
         parser.parse_float_as_decimal = true;
         let context = SessionContext::new_with_config_rt(config, runtime);
         let root = Url::parse(ROOT).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        context.register_object_store(&root, store);
+        context.register_object_store(&root, store.clone());
         for function in functions::all() {
             context.register_udf(function);
         }
@@ -164,6 +168,7 @@ impl Lake {
             names: tables.iter().map(|table| table.name.clone()).collect(),
             functions: function_names(&context),
             context,
+            store,
             tables,
         })
     }
@@ -184,27 +189,59 @@ impl Lake {
     /// # Errors
     /// If the statement cannot be understood, or reading fails before the first row.
     pub async fn ask(&self, statement: &Statement, text: &str) -> Result<Answer, Diagnosis> {
-        match self.begin(statement).await {
+        let begun = match self.begin(statement).await {
             Err(Failure::Engine(error)) if is_replaced(&error) => self.begin(statement).await,
             begun => begun,
+        };
+        match begun {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Engine(error)) => Err(self.diagnose(&error, text).await),
+            Err(Failure::Refused) => Err(refusal()),
         }
-        .map_err(|failure| match failure {
-            Failure::Engine(error) => self.diagnose(&error, text),
-            Failure::Refused => refusal(),
-        })
     }
 
     /// What an error means for whoever wrote `text`.
-    pub fn diagnose(&self, error: &DataFusionError, text: &str) -> Diagnosis {
+    pub async fn diagnose(&self, error: &DataFusionError, text: &str) -> Diagnosis {
         if is_replaced(error) {
             return Diagnosis::new("files of the lake were replaced by a compaction while they were read")
                 .with_hint("ask again");
+        }
+        if matches!(error.find_root(), DataFusionError::ParquetError(_))
+            && let Some(file) = self.first_broken().await
+        {
+            return Diagnosis::new(format!("the file {file} of the lake is broken, or no Parquet file")).with_hint(
+                "move it out of the lake; `cascade lake rebuild` writes anew what the tables still say of its rows",
+            );
         }
         let known = Known {
             tables: &self.names,
             functions: &self.functions,
         };
         Diagnosis::of(error, text, known)
+    }
+
+    /// The first of the logs' files that does not end as a Parquet file does.
+    async fn first_broken(&self) -> Option<String> {
+        for log in Log::ALL {
+            let mut files = self.store.list(Some(&folder(log).into()));
+            while let Some(Ok(file)) = files.next().await {
+                let path = &file.location;
+                if !path.as_ref().ends_with(EXTENSION) {
+                    continue;
+                }
+                let end = file.size.saturating_sub(PARQUETS_END.len() as u64)..file.size;
+                let is_whole = file.size > 0
+                    && self
+                        .store
+                        .get_range(path, end)
+                        .await
+                        .map_or(true, |end| end == PARQUETS_END);
+                if !is_whole {
+                    return Some(path.to_string());
+                }
+            }
+        }
+        None
     }
 
     async fn begin(&self, statement: &Statement) -> Result<Answer, Failure> {

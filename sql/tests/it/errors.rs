@@ -176,6 +176,24 @@ async fn a_sum_that_does_not_fit_is_an_error_and_no_other_number() {
 }
 
 #[tokio::test]
+async fn a_broken_file_is_named() {
+    let streams = Streams::new().await;
+    streams.deliver(&[sale("INSERT", 1, "1", json!({}))]).await;
+    streams.break_file("changes/sales/date=2026-11-21/broken.parquet").await;
+    let console = streams.console(Format::Csv).await;
+    let refused = console
+        .answer("SELECT * FROM sales", &mut Vec::new())
+        .await
+        .unwrap_err();
+    let refused = refused.show();
+    assert!(
+        refused.contains("the file changes/sales/date=2026-11-21/broken.parquet of the lake is broken"),
+        "{refused}"
+    );
+    assert!(refused.contains("cascade lake rebuild"), "{refused}");
+}
+
+#[tokio::test]
 async fn two_columns_of_one_name_are_refused_where_readers_know_columns_by_name() {
     let question = "SELECT a.value, b.value FROM generate_series(1, 1) AS a, generate_series(1, 1) AS b";
     for format in [Format::Json, Format::Parquet] {

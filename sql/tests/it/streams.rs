@@ -204,6 +204,12 @@ impl Streams {
         objects.iter().map(|object| object.location.to_string()).collect()
     }
 
+    /// Puts a file there that is cut short.
+    pub(crate) async fn break_file(&self, path: &str) {
+        let cut = b"PAR1, and then the writer's disk was full".as_slice();
+        self.objects.put(&Path::from(path), cut.into()).await.unwrap();
+    }
+
     /// Copies the lake into a directory.
     pub(crate) async fn save(&self, directory: &std::path::Path) {
         for name in self.files().await {
