@@ -1,9 +1,11 @@
 //! The streams that the lake's function follows: what is written into a table reaches the lake by its stream alone.
 
+use lake::log::Log;
 use shared::entity::Entity;
 
 use super::super::blueprint::{
-    BATCH_RECORDS, BATCH_TRIES, BATCH_WINDOW_SECONDS, LAKE, LAKE_RECORDS, RECORD_AGE_SECONDS, RUNS_PATTERN, STATE_TABLE,
+    BATCH_RECORDS, BATCH_TRIES, BATCH_WINDOW_SECONDS, LAKE, LAKE_BUCKET, LAKE_RECORDS, RECORD_AGE_SECONDS,
+    RUNS_PATTERN, STATE_TABLE,
 };
 use super::super::facts::{MappingFacts, Services, Stores, TableFacts, Told};
 use super::{Context, Finding, arn_names};
@@ -42,12 +44,17 @@ fn of_table(context: &Context<'_>, mappings: &[MappingFacts], table: &str, facts
         None => is_of_table(mapping),
     };
     let Some(mapping) = mappings.iter().find(follows) else {
-        let says = if mappings.iter().any(|mapping| is_of_table(&mapping)) {
-            "is followed no more: the table, or its stream, was made anew since, and what is written there does not reach the lake"
+        let follow = follow(context, table, stream);
+        let (says, mend) = if mappings.iter().any(|mapping| is_of_table(&mapping)) {
+            (
+                "is followed no more: the table, or its stream, was made anew since, and what is written there does not reach the \
+                 lake",
+                begin_anew(context, table, &follow),
+            )
         } else {
-            "is not followed: what is written there does not reach the lake"
+            ("is not followed: what is written there does not reach the lake", follow)
         };
-        return Finding::failed(subject, says, follow(context, table, stream));
+        return Finding::failed(subject, says, mend);
     };
     let uuid = &mapping.uuid;
     if !AT_WORK.contains(&mapping.state.as_str()) {
@@ -85,6 +92,21 @@ fn of_table(context: &Context<'_>, mappings: &[MappingFacts], table: &str, facts
             ),
         ),
     }
+}
+
+/// How the log of a table begins anew with the table's new stream. The views take of each key the change with the highest number,
+/// and a new stream can begin with lower ones than the log has.
+fn begin_anew(context: &Context<'_>, table: &str, follow: &str) -> String {
+    let is_of_table = |log: &Log| log.entity().map_or(STATE_TABLE, |entity| entity.name()) == table;
+    let log = Log::ALL.into_iter().find(is_of_table).map_or(table, |log| log.name());
+    let bucket = format!("s3://{LAKE_BUCKET}-{}-<the account's number>", context.environment);
+    let lake = context.name(LAKE.name);
+    format!(
+        "first aws s3 mv --recursive {bucket}/changes/{log}/ {bucket}/aside/{log}/ as the numbers of a new stream can be lower than \
+         those in the log, which would hide what it says; then {follow}; then aws lambda invoke --function-name {lake} \
+         --cli-binary-format raw-in-base64-out --payload '{{\"rebuild\": {{\"log\": \"{log}\"}}}}' --cli-read-timeout 900 \
+         /dev/stdout"
+    )
 }
 
 /// How the function is made to follow a stream, as the templates do it.
