@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{RecordBatch, StringArray};
+use arrow_array::types::TimestampMillisecondType;
+use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_schema::ArrowError;
 use arrow_select::interleave::interleave_record_batch;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::log::{Log, SEQUENCE};
+use crate::log::{Log, RUN_ID, SEQUENCE};
 use crate::store::LakeError;
 
 /// The rows that are handed on at once.
@@ -19,12 +20,16 @@ const ROWS: usize = 8192;
 /// Whose change it is, and its number: what rows are sorted by, and what makes two of them one.
 type Identity = Vec<String>;
 
+/// Which of the rows that are one is kept, the least: one that says its run before one that does not, as the views have it. A batch
+/// can be written while the runs cannot be read, and its records come again.
+type Preference = (bool, i64);
+
 /// A merge of sorted rows.
 pub(crate) struct Merge {
     log: Log,
     sources: Vec<Source>,
     /// The next row of each source that has one.
-    heads: BinaryHeap<Reverse<(Identity, usize)>>,
+    heads: BinaryHeap<Reverse<(Identity, Preference, usize)>>,
     last: Option<Identity>,
 }
 
@@ -76,7 +81,7 @@ impl Merge {
         let source = &self.sources[at];
         if let Some(batch) = &source.batch {
             let identity = identity(self.log, batch, source.row).map_err(LakeError::Merge)?;
-            self.heads.push(Reverse((identity, at)));
+            self.heads.push(Reverse((identity, preference(batch, source.row), at)));
         }
         Ok(())
     }
@@ -88,7 +93,7 @@ impl Merge {
         let mut place_of: Vec<Option<usize>> = vec![None; self.sources.len()];
         let mut picked = Vec::new();
         while picked.len() < ROWS && batches.len() <= 2 * self.sources.len() {
-            let Some(Reverse((identity, at))) = self.heads.pop() else {
+            let Some(Reverse((identity, _, at))) = self.heads.pop() else {
                 break;
             };
             let source = &mut self.sources[at];
@@ -129,6 +134,18 @@ fn identity(log: Log, batch: &RecordBatch, row: usize) -> Result<Identity, Arrow
         Ok(column.value(row).to_owned())
     };
     log.keys().into_iter().chain([SEQUENCE]).map(column).collect()
+}
+
+fn preference(batch: &RecordBatch, row: usize) -> Preference {
+    let runs = batch
+        .column_by_name(RUN_ID)
+        .and_then(|column| column.as_primitive_opt::<TimestampMillisecondType>());
+    match runs {
+        Some(runs) if runs.is_valid(row) => (false, runs.value(row)),
+        Some(_) => (true, 0),
+        // The log of runs, where it is the key.
+        None => (false, 0),
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use serde_json::{Value, json};
+use shared::state::StateTable;
 use time::macros::utc_datetime;
 use time::{Duration as Span, UtcDateTime};
 
@@ -185,6 +186,33 @@ async fn what_was_delivered_twice_is_there_once_after_it() {
     assert_eq!(stage.rows(Log::Sales).await.len(), 4);
     let counts = compact(&stage).await;
     assert_eq!((counts.compacted_files, counts.rows), (2, 3));
+}
+
+#[tokio::test]
+async fn of_a_change_that_is_there_with_its_run_and_without_the_former_stays() {
+    for is_known_at_first in [true, false] {
+        let stage = Stage::new();
+        let image = json!({"last_modified": {"S": "2026-11-20T11:30:00.000Z"}});
+        let record = |sequence| record_at(Log::Sales, "MODIFY", &["1", "7"], image.clone(), sequence, YESTERDAY);
+        let runs = json!({"recent": ["2026-11-20T11:00:00Z"], "unreported": []});
+        let entry = shared::state::Entry::after(None, &runs, None).unwrap();
+        stage.state.swap(lake::runs::ENTRY, None, &entry).await.unwrap();
+        // While the state table is down, rows do not say their run; the same records come again, cut otherwise.
+        stage.state.fail(!is_known_at_first);
+        stage.deliver(&[record(1)]).await;
+        stage.state.fail(is_known_at_first);
+        stage.deliver(&[record(1), record(2)]).await;
+        stage.state.fail(false);
+        assert_eq!(compact(&stage).await.rows, 2);
+        stage.clock.advance(Duration::from_secs(60 * 60));
+        compact(&stage).await;
+        let first = stage.rows(Log::Sales).await.swap_remove(0);
+        assert_eq!(
+            first["run_id"].as_deref(),
+            Some("2026-11-20T11:00:00.000Z"),
+            "{is_known_at_first}"
+        );
+    }
 }
 
 #[tokio::test]

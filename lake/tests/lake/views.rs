@@ -69,6 +69,16 @@ fn the_views_of_an_entity_have_all_its_columns() {
 }
 
 #[test]
+fn of_a_change_that_is_there_twice_a_view_takes_the_one_that_says_its_run() {
+    for log in [Log::Branches, Log::Salespersons, Log::Sales] {
+        for name in [log.name().to_owned(), format!("{}_changes", log.name())] {
+            let view = VIEWS.into_iter().find(|view| view.name == name).unwrap();
+            assert!(view.select.contains(", run_id NULLS LAST) AS "), "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_log_of_runs_has_every_column_that_its_views_name() {
     let columns: BTreeSet<_> = Log::Runs.columns().iter().map(|column| column.name).collect();
     for name in ["runs", "runs_by_branch"] {
