@@ -309,7 +309,10 @@ pub(crate) async fn replaced(lake: &Lake, files: &[File]) -> Result<HashMap<Stri
             continue;
         }
         let Some(about) = file::about(&*lake.metadata(file).await?) else {
-            warn!(file = %file.location, "a compacted file does not say what it replaces");
+            warn!(
+                file = lake.place(&file.location),
+                "a compacted file does not say what it replaces"
+            );
             continue;
         };
         for name in about.replaces {

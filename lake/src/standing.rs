@@ -53,7 +53,7 @@ impl Lake {
             let mut batches = self.read(&file).await?.batches;
             while let Some(batch) = batches.try_next().await? {
                 let columns = columns(log, &batch).ok_or_else(|| LakeError::Columns {
-                    path: file.location.to_string(),
+                    path: self.place(&file.location),
                     log: log.table(),
                 })?;
                 for row in 0..batch.num_rows() {

@@ -34,6 +34,8 @@ pub type Credentials = object_store::aws::AwsCredentialProvider;
 pub struct Lake {
     objects: Arc<dyn ObjectStore>,
     root: Path,
+    /// What stands before a place in the store where it is told to somebody: `/` of a local one, `s3://bucket/`.
+    before: String,
 }
 
 /// A file of rows.
@@ -93,6 +95,15 @@ pub enum LakeError {
         /// What was wrong.
         source: ParquetError,
     },
+    /// A file of rows holds nothing at all, not even that it has no rows.
+    #[error(
+        "{path} has no bytes, which no file of rows has: whoever wrote it was cut off. Delete it; `cascade lake rebuild` then takes \
+         from the tables what it held"
+    )]
+    Empty {
+        /// The file.
+        path: String,
+    },
     /// Rows could not be put together as columns.
     #[error("rows could not be put together as columns")]
     Merge(#[source] arrow_schema::ArrowError),
@@ -109,7 +120,16 @@ pub enum LakeError {
 impl Lake {
     /// The lake in `root` of `objects`.
     pub fn over(objects: Arc<dyn ObjectStore>, root: Path) -> Self {
-        Self { objects, root }
+        Self {
+            objects,
+            root,
+            before: String::new(),
+        }
+    }
+
+    /// A place in the store as whoever looks for it knows it.
+    pub(crate) fn place(&self, path: &Path) -> String {
+        format!("{}{path}", self.before)
     }
 
     /// The lake at `url`: `file:///…`, a directory that need not be there yet, or `s3://bucket/prefix`, for which endpoint,
@@ -172,7 +192,7 @@ impl Lake {
             .list(Some(&folder))
             .try_collect()
             .await
-            .map_err(objects("list", &folder))?;
+            .map_err(objects("list", self.place(&folder)))?;
         let files = objects.into_iter().filter_map(|object| {
             let mut parts = object.location.parts().skip(depth);
             let date = parse_partition(parts.next()?.as_ref())?;
@@ -227,23 +247,28 @@ impl Lake {
     async fn put(&self, log: Log, date: Date, name: &str, rows: &[Row], about: &About) -> Result<u64, LakeError> {
         let path = self.location(log, date, name);
         let batch = batch::of_rows(log, rows).map_err(LakeError::Merge)?;
-        let bytes = file::encode(log, &batch, about).map_err(of_rows("write", &path))?;
+        let bytes = file::encode(log, &batch, about).map_err(of_rows("write", self.place(&path)))?;
         let size = bytes.len() as u64;
         self.objects
             .put(&path, PutPayload::from(bytes))
             .await
-            .map_err(objects("write", &path))?;
+            .map_err(objects("write", self.place(&path)))?;
         Ok(size)
     }
 
     /// Begins a file that is written piece by piece, and is not there before its end.
     pub(crate) fn writer(&self, log: Log, date: Date, name: &str) -> Result<Writer, LakeError> {
         let path = self.location(log, date, name);
-        let properties = file::properties(log).map_err(of_rows("write", &path))?.build();
+        let properties = file::properties(log)
+            .map_err(of_rows("write", self.place(&path)))?
+            .build();
         let upload = Upload::new(self.objects.clone(), path.clone());
-        let inner =
-            AsyncArrowWriter::try_new(upload, log.schema(), Some(properties)).map_err(of_rows("write", &path))?;
-        Ok(Writer { inner, path })
+        let inner = AsyncArrowWriter::try_new(upload, log.schema(), Some(properties))
+            .map_err(of_rows("write", self.place(&path)))?;
+        Ok(Writer {
+            inner,
+            path: self.place(&path),
+        })
     }
 
     /// A file that was written just now.
@@ -257,14 +282,22 @@ impl Lake {
         }
     }
 
+    /// What reads a file's bytes.
+    fn reader(&self, file: &File) -> Result<Reader, LakeError> {
+        if file.size == 0 {
+            let path = self.place(&file.location);
+            return Err(LakeError::Empty { path });
+        }
+        Ok(Reader::new(self.objects.clone(), file.location.clone(), file.size))
+    }
+
     /// Reads what a file says of itself.
     ///
     /// # Errors
     /// If it cannot be read.
     pub(crate) async fn metadata(&self, file: &File) -> Result<Arc<ParquetMetaData>, LakeError> {
-        let mut reader = Reader::new(self.objects.clone(), file.location.clone(), file.size);
-        let metadata = reader.get_metadata(None).await;
-        metadata.map_err(of_rows("read", &file.location))
+        let metadata = self.reader(file)?.get_metadata(None).await;
+        metadata.map_err(of_rows("read", self.place(&file.location)))
     }
 
     /// Reads a file, some rows at a time.
@@ -272,22 +305,22 @@ impl Lake {
     /// # Errors
     /// If it cannot be read, or holds other columns than its log has.
     pub async fn read(&self, file: &File) -> Result<Rows, LakeError> {
-        let reader = Reader::new(self.objects.clone(), file.location.clone(), file.size);
-        let failed = || of_rows("read", &file.location);
+        let reader = self.reader(file)?;
+        let path = self.place(&file.location);
+        let failed = || of_rows("read", path.clone());
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(failed())?;
         if builder.schema().fields() != file.log.schema().fields() {
             return Err(LakeError::Columns {
-                path: file.location.to_string(),
+                path,
                 log: file.log.table(),
             });
         }
         let metadata = builder.metadata().clone();
-        let path = file.location.clone();
         let stream = builder.with_batch_size(READ_ROWS).build().map_err(failed())?;
         Ok(Rows {
             about: file::about(&metadata),
             count: metadata.file_metadata().num_rows().try_into().unwrap_or_default(),
-            batches: stream.map_err(move |source| of_rows("read", &path)(source)).boxed(),
+            batches: stream.map_err(failed()).boxed(),
         })
     }
 
@@ -298,7 +331,7 @@ impl Lake {
     pub(crate) async fn delete(&self, file: &File) -> Result<(), LakeError> {
         match self.objects.delete(&file.location).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(source) => Err(objects("delete", &file.location)(source)),
+            Err(source) => Err(objects("delete", self.place(&file.location))(source)),
         }
     }
 }
@@ -316,12 +349,12 @@ pub struct Rows {
 /// A file that is being written.
 pub(crate) struct Writer {
     inner: AsyncArrowWriter<Upload>,
-    path: Path,
+    path: String,
 }
 
 impl Writer {
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<(), LakeError> {
-        let failed = of_rows("write", &self.path);
+        let failed = of_rows("write", self.path.clone());
         self.inner.write(batch).await.map_err(&failed)?;
         if self.inner.in_progress_size() > file::ROW_GROUP_BYTES {
             self.inner.flush().await.map_err(&failed)?;
@@ -331,7 +364,7 @@ impl Writer {
 
     /// Ends the file: from now on it is there.
     pub(crate) async fn finish(mut self, about: &About) -> Result<u64, LakeError> {
-        let failed = of_rows("write", &self.path);
+        let failed = of_rows("write", self.path.clone());
         self.inner
             .append_key_value_metadata(file::metadata(about).map_err(&failed)?);
         match self.inner.finish().await {
@@ -374,8 +407,7 @@ fn under(root: &Path, parts: &str) -> Path {
     parts.split('/').fold(root.clone(), Path::join)
 }
 
-fn objects(action: &'static str, path: &Path) -> impl Fn(object_store::Error) -> LakeError + use<> {
-    let path = path.to_string();
+fn objects(action: &'static str, path: String) -> impl Fn(object_store::Error) -> LakeError + use<> {
     move |source| LakeError::Objects {
         action,
         path: path.clone(),
@@ -383,8 +415,7 @@ fn objects(action: &'static str, path: &Path) -> impl Fn(object_store::Error) ->
     }
 }
 
-fn of_rows(action: &'static str, path: &Path) -> impl Fn(ParquetError) -> LakeError + use<> {
-    let path = path.to_string();
+fn of_rows(action: &'static str, path: String) -> impl Fn(ParquetError) -> LakeError + use<> {
     move |source| LakeError::Rows {
         action,
         path: path.clone(),
@@ -395,7 +426,10 @@ fn of_rows(action: &'static str, path: &Path) -> impl Fn(ParquetError) -> LakeEr
 fn local(url: &Url) -> Result<Lake, OpenError> {
     let directory = url.to_file_path().map_err(|()| OpenError::Url(url.to_string()))?;
     let root = Path::from_absolute_path(&directory).map_err(|_| OpenError::Url(url.to_string()))?;
-    Ok(Lake::over(Arc::new(LocalFileSystem::new()), root))
+    Ok(Lake {
+        before: "/".to_owned(),
+        ..Lake::over(Arc::new(LocalFileSystem::new()), root)
+    })
 }
 
 #[cfg(feature = "s3")]
@@ -421,5 +455,8 @@ fn s3(url: &Url, credentials: Option<Credentials>) -> Result<Lake, OpenError> {
         url: url.to_string(),
         source,
     })?;
-    Ok(Lake::over(Arc::new(store), root))
+    Ok(Lake {
+        before: format!("s3://{bucket}/"),
+        ..Lake::over(Arc::new(store), root)
+    })
 }

@@ -359,6 +359,22 @@ fn a_run_carries_into_the_lake_and_the_command_looks_at_it_and_puts_it_together(
     );
     assert!(!table.stdout.contains("not in the lake"), "{}", table.stdout);
     assert_eq!(after["put_aside"], 0);
+    // As a machine that lost its power leaves a file.
+    let empty = format!(
+        "data/lake/changes/sales/date=2026-11-20/{0}-{0}-1.parquet",
+        "0".repeat(40)
+    );
+    let empty = user.data().with_file_name(empty);
+    fs::create_dir_all(empty.parent().expect("a folder")).expect("a directory");
+    fs::write(&empty, "").expect("a file");
+    let failed = user.cascade(&["lake", "status", "--data", "data"]);
+    assert_eq!(failed.status, Some(2));
+    assert!(
+        failed.stderr.contains(&format!("{} has no bytes", empty.display())) && failed.stderr.contains("Delete it"),
+        "{}",
+        failed.stderr
+    );
+    fs::remove_file(&empty).expect("deleted");
     // As the feed puts a record aside that it does not understand.
     let failed = user.data().join("lake/failed");
     fs::create_dir(&failed).expect("a directory");

@@ -125,6 +125,30 @@ async fn what_is_no_file_of_rows_is_left_out() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_none_is_named_by_its_place_and_one_without_bytes_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let lake = Lake::open(&Url::from_directory_path(directory.path()).unwrap()).unwrap();
+    let folder = directory.path().join("changes/sales/date=2026-11-20");
+    std::fs::create_dir_all(&folder).unwrap();
+    let number = "0".repeat(40);
+    let file = folder.join(format!("{number}-{number}-1.parquet"));
+    for (bytes, reason) in [
+        (
+            "",
+            " has no bytes, which no file of rows has: whoever wrote it was cut off. Delete it; `cascade lake rebuild`",
+        ),
+        ("no rows at all", ""),
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        let named = format!("{}{reason}", file.display());
+        let error = lake.status(Log::Sales).await.unwrap_err().to_string();
+        assert!(error.contains(&named), "{error}");
+        let error = lake.standing(Log::Sales).await.unwrap_err().to_string();
+        assert!(error.contains(&named), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_local_directory_is_a_lake_before_it_is_there_and_leaves_no_half_files() {
     let directory = tempfile::tempdir().unwrap();
     let url = Url::from_directory_path(directory.path().join("new lake")).unwrap();
