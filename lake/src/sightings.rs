@@ -16,7 +16,7 @@ use crate::json;
 use crate::log::Log;
 use crate::row::{self, Fit};
 
-/// Attributes by name, with what was seen of each: JSON types, and [`OTHER_FORM`] after the type where that alone would fit.
+/// Attributes by name, with what was seen of each: JSON types, or of which type in another form than its column holds.
 pub type Kinds = BTreeMap<String, BTreeSet<String>>;
 
 /// How many attributes of a log are remembered: an entry of the state table has its limit. Those beyond are told once by each
