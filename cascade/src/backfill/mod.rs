@@ -14,12 +14,14 @@ use shared::account::entries::State as Extent;
 use shared::account::report::Report;
 use shared::account::{Accounts, Kind};
 use shared::clock::Clock;
+use shared::entity::DELETED_AT;
 use shared::error_chain;
 use shared::id::Id;
 use shared::invocation::Invocation;
 use shared::message::{EmployeeMessage, SaleMessage, WorkMessage};
 use shared::queue::Outbox;
-use shared::run::RunId;
+
+use shared::run::{RunId, is_last_modified};
 use shared::state::{Entry, StateTable, Swapped};
 use shared::tally::Tally;
 use thiserror::Error;
@@ -35,9 +37,6 @@ const ENTRY: &str = "backfill";
 
 /// How many rows are read before their messages are sent and the progress is noted.
 pub const PAGE: i32 = 500;
-
-/// Of a row, that its record is still the vendor's: it is not marked as deleted.
-const IS_THERE: &str = "attribute_not_exists(deleted_at) OR attribute_type(deleted_at, :null)";
 
 /// How long the state table may take for one step.
 const STEP: Duration = Duration::from_secs(60);
@@ -392,15 +391,14 @@ impl Backfill {
             .dynamodb
             .scan()
             .table_name(&self.tables.branches)
-            .projection_expression("branch_id")
-            .filter_expression(IS_THERE)
-            .expression_attribute_values(":null", AttributeValue::S("NULL".to_owned()))
+            .projection_expression("branch_id, deleted_at")
             .into_paginator()
             .items()
             .send();
         let mut ids = BTreeSet::new();
         while let Some(item) = pages.next().await {
-            ids.extend(id(&item.map_err(read)?, "branch_id"));
+            let item = item.map_err(read)?;
+            ids.extend(id(&item, "branch_id").filter(|_| !is_marked(&item)));
         }
         Ok(ids)
     }
@@ -418,7 +416,7 @@ impl Backfill {
             .scan()
             .limit(self.page)
             .set_exclusive_start_key(start.clone())
-            .projection_expression("employee_id, branch_id");
+            .projection_expression("employee_id, branch_id, deleted_at");
         let (items, last) = match scope {
             Scope::Employee(employee_id) => {
                 let answer = self
@@ -435,21 +433,14 @@ impl Backfill {
                 (answer.items, answer.last_evaluated_key)
             }
             Scope::All => {
-                let answer = scan
-                    .table_name(&self.tables.salespersons)
-                    .filter_expression(IS_THERE)
-                    .expression_attribute_values(":null", text("NULL"))
-                    .send()
-                    .await
-                    .map_err(read)?;
+                let answer = scan.table_name(&self.tables.salespersons).send().await.map_err(read)?;
                 (answer.items, answer.last_evaluated_key)
             }
             Scope::Branch(branch_id) => {
                 let answer = scan
                     .table_name(&self.tables.salespersons)
-                    .filter_expression(format!("branch_id = :id AND ({IS_THERE})"))
+                    .filter_expression("branch_id = :id")
                     .expression_attribute_values(":id", text(branch_id))
-                    .expression_attribute_values(":null", text("NULL"))
                     .send()
                     .await
                     .map_err(read)?;
@@ -468,7 +459,12 @@ impl Backfill {
             }
         };
         let mut salespersons = BTreeSet::new();
+        // Who has left is asked for only by his own id. Of a sale that was taken back the salesperson is asked like any other.
+        let looks_for_marks = matches!(scope, Scope::All | Scope::Branch(_));
         for item in items.unwrap_or_default() {
+            if looks_for_marks && is_marked(&item) {
+                continue;
+            }
             // A sale that nobody knows a branch of belongs to none: its salesperson's other rows name his.
             if let (Some(employee_id), Some(branch_id)) = (id(&item, "employee_id"), id(&item, "branch_id")) {
                 salespersons.insert((branch_id, employee_id));
@@ -499,6 +495,12 @@ fn accounted(tally: &Tally) -> Result<(), BackfillError> {
 struct Page {
     salespersons: BTreeSet<(Id, Id)>,
     after: BTreeMap<String, String>,
+}
+
+/// Whether a row is marked as deleted.
+fn is_marked(item: &HashMap<String, AttributeValue>) -> bool {
+    let mark = item.get(DELETED_AT).and_then(|mark| mark.as_s().ok());
+    mark.is_some_and(|mark| is_last_modified(mark))
 }
 
 fn id(item: &HashMap<String, AttributeValue>, name: &str) -> Option<Id> {

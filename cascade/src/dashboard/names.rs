@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use shared::entity::{BRANCH_ID, Entity};
 use shared::error_chain;
 use shared::quota::QuotaSettings;
-use shared::run::RunId;
+use shared::run::{RunId, is_last_modified};
 use tokio::time::Instant;
 
 use super::cadence::BRANCHES_A_REQUEST;
@@ -85,7 +85,7 @@ impl Names {
                 if let Some(id) = text(BRANCH_ID).filter(|id| branches.contains_key(id)) {
                     let known = Known {
                         name: text(NAME),
-                        is_deleted: row.contains_key(DELETED_AT),
+                        is_deleted: text(DELETED_AT).is_some_and(|mark| is_last_modified(&mark)),
                         due_at: at + KEPT,
                     };
                     self.0.insert(id, known);
