@@ -598,6 +598,19 @@ def test_what_was_put_aside_is_read_from_its_stream_again(deployed: Deployed) ->
     assert deployed.script("lake-again", "dev") == "nothing is put aside\n"
 
 
+def test_what_no_stream_has_any_more_is_taken_from_the_tables(deployed: Deployed) -> None:
+    s3, before = deployed.emulator.client("s3"), deployed.count("salespersons")
+    for one in s3.list_objects_v2(Bucket=BUCKET, Prefix="changes/salespersons/")["Contents"]:
+        s3.delete_object(Bucket=BUCKET, Key=one["Key"])
+    assert deployed.count("salespersons") == 0
+    mended = deployed.invoke(LAKE, {"rebuild": True})
+    assert mended["complete"] is True, mended
+    assert (mended["rebuilt"]["salespersons"], mended["rebuilt"]["sales"]) == (before, 0), mended
+    assert deployed.count("salespersons") == before
+    again = deployed.invoke(LAKE, {"rebuild": True})
+    assert set(again["rebuilt"].values()) == {0}, again
+
+
 def test_the_usual_questions_are_saved_and_have_answers(deployed: Deployed) -> None:
     athena = deployed.emulator.client("athena")
     ids = athena.list_named_queries(WorkGroup="cascade-dev")["NamedQueryIds"]
