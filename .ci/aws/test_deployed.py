@@ -847,10 +847,10 @@ def test_an_environment_for_development_is_removed_with_all_that_it_made(deploye
 
 def test_the_tables_of_production_outlive_their_stack(deployed: Deployed) -> None:
     deployed.deploy("prod", SchedulesState="DISABLED")
-    deployed.dynamodb.put_item(TableName="branch-prod", Item={"branch_id": {"S": "1"}})
     s3 = deployed.emulator.client("s3")
     bucket = f"cascade-lake-prod-{ACCOUNT}"
     written = time.monotonic()
+    deployed.dynamodb.put_item(TableName="branch-prod", Item={"branch_id": {"S": "1"}})
     wait_for("the row in the lake", lambda: "Contents" in s3.list_objects_v2(Bucket=bucket, Prefix="changes/branches/"), 60)
     print(f"\nfrom a write to its row in the lake: {time.monotonic() - written:.1f} s")
     with pytest.raises(ClientError, match="protect"):
