@@ -1,6 +1,6 @@
 //! The prompt: one question after the other.
 
-mod helper;
+mod editing;
 mod history;
 mod words;
 
@@ -16,7 +16,7 @@ use rustyline::{Editor, history::History};
 use tokio::runtime::Runtime;
 
 use crate::console::{Console, ConsoleError};
-use helper::PromptHelper;
+use editing::Editing;
 use words::Words;
 
 const PROMPT: &str = "sql> ";
@@ -49,9 +49,9 @@ pub fn run(console: &Console, runtime: &Runtime) -> Result<(), ConsoleError> {
         .max_history_size(KEPT)
         .map_err(failed)?
         .build();
-    let mut editor: Editor<PromptHelper, FileHistory> = Editor::with_config(config).map_err(failed)?;
+    let mut editor: Editor<Editing, FileHistory> = Editor::with_config(config).map_err(failed)?;
     let words = Words::new(console.lake().tables().to_vec(), console.lake().functions().to_vec());
-    editor.set_helper(Some(PromptHelper(words)));
+    editor.set_helper(Some(Editing(words)));
     let history = history::path(|name| std::env::var_os(name)).and_then(|path| remember(&mut editor, path));
     loop {
         match editor.readline(PROMPT) {
@@ -95,7 +95,7 @@ fn println(text: &str) -> Result<(), ConsoleError> {
 }
 
 /// Loads the history; none if it cannot be kept, which is no reason to do without a prompt.
-fn remember(editor: &mut Editor<PromptHelper, FileHistory>, path: PathBuf) -> Option<PathBuf> {
+fn remember(editor: &mut Editor<Editing, FileHistory>, path: PathBuf) -> Option<PathBuf> {
     let folder = path.parent()?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
     // The first time there is none.
@@ -103,7 +103,7 @@ fn remember(editor: &mut Editor<PromptHelper, FileHistory>, path: PathBuf) -> Op
     Some(path)
 }
 
-fn keep(editor: &mut Editor<PromptHelper, FileHistory>, text: &str, path: Option<&Path>) {
+fn keep(editor: &mut Editor<Editing, FileHistory>, text: &str, path: Option<&Path>) {
     let is_new = editor.add_history_entry(text).unwrap_or(false);
     if let Some(path) = path.filter(|_| is_new) {
         let _ = editor.history_mut().append(path);

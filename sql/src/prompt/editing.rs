@@ -10,9 +10,9 @@ use rustyline::{Context, Helper};
 use super::words::Words;
 use crate::statement::is_finished;
 
-pub(super) struct PromptHelper(pub(super) Words);
+pub(super) struct Editing(pub(super) Words);
 
-impl Completer for PromptHelper {
+impl Completer for Editing {
     type Candidate = String;
 
     fn complete(&self, text: &str, cursor: usize, _: &Context<'_>) -> Result<(usize, Vec<String>), ReadlineError> {
@@ -20,7 +20,7 @@ impl Completer for PromptHelper {
     }
 }
 
-impl Validator for PromptHelper {
+impl Validator for Editing {
     /// A question goes on until a semicolon, one of the prompt's own commands until the end of its line.
     fn validate(&self, context: &mut ValidationContext<'_>) -> Result<ValidationResult, ReadlineError> {
         let text = context.input().trim();
@@ -31,10 +31,10 @@ impl Validator for PromptHelper {
     }
 }
 
-impl Hinter for PromptHelper {
+impl Hinter for Editing {
     type Hint = String;
 }
 
-impl Highlighter for PromptHelper {}
+impl Highlighter for Editing {}
 
-impl Helper for PromptHelper {}
+impl Helper for Editing {}
