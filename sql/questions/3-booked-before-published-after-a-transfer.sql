@@ -35,4 +35,6 @@ JOIN salespersons AS p ON p.employee_id = a.employee_id AND p.branch_id = a.bran
 LEFT JOIN branches AS old ON old.branch_id = a.branch_id_before
 LEFT JOIN branches AS new ON new.branch_id = a.branch_id
 LEFT JOIN branches AS taken ON taken.branch_id = s.branch_id
+-- Who is new has come from nowhere.
+WHERE a.branch_id_before IS NOT NULL
 ORDER BY booked_at, s.sale_id

@@ -89,6 +89,27 @@ async fn a_sale_that_a_transfer_overtook_is_found_and_no_other() {
 }
 
 #[tokio::test]
+async fn who_is_new_was_not_transferred() {
+    let streams = Streams::new().await;
+    let fetched = |at: &str| json!({"employee_name": {"S": "Pam"}, "last_modified": {"S": at}});
+    let late = json!({
+        "branch_id": {"S": "1"}, "transaction_timestamp": {"S": "2026-11-20 22:00:00"}, "amount": {"N": "5"},
+        "last_modified": {"S": "2026-11-21T01:00:09.000Z"},
+    });
+    streams
+        .deliver(&[salesperson(
+            "INSERT",
+            1,
+            ("7", "1"),
+            fetched("2026-11-21T00:00:09.000Z"),
+        )])
+        .await;
+    streams.deliver(&[sale_of(1, "late", late)]).await;
+    assert_eq!(streams.ask("SELECT count(*) FROM sales").await, ["1"]);
+    assert_eq!(streams.ask(QUESTIONS[2]).await, [""; 0]);
+}
+
+#[tokio::test]
 async fn changes_are_those_of_the_day_before_the_newest() {
     assert_eq!(
         transfer().await.ask(QUESTIONS[3]).await,
