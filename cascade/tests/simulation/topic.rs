@@ -93,7 +93,7 @@ impl World {
     /// no name's last answer does: a leftover of an attempt that was broken off before.
     fn has_left(&self, work: &Work) -> bool {
         let vendor = lock(&self.vendor);
-        if vendor.names_now_of(&work.branch).is_empty() {
+        if !vendor.names_of(&work.branch).is_empty() && vendor.names_now_of(&work.branch).is_empty() {
             return true;
         }
         let last = vendor.given.get(&Asked::new("employees", work.branch.clone()));
